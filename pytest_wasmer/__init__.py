@@ -1,0 +1,59 @@
+"""Run the tests of a WebAssembly module under every Wasmer compiler.
+
+What tests use is imported when it is first asked for, so that suites without Wasm pay nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_wasmer.engines.registry import BackendSpec
+    from pytest_wasmer.fixtures import InstanceFactory, ModuleFactory
+    from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongThread
+    from pytest_wasmer.wasm.errors import CompileError, LinkError, MissingExport, SourceError
+    from pytest_wasmer.wasm.externs import Function, Global, Memory, Table
+    from pytest_wasmer.wasm.instance import Caller, Exports, Instance
+    from pytest_wasmer.wasm.module import Module
+    from pytest_wasmer.wasm.traps import Trap, TrapKind
+    from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType
+    from pytest_wasmer.wasm.values import f32_bits, f32_from_bits, f64_bits, f64_from_bits
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "engines.registry": ("BackendSpec",),
+    "fixtures": ("InstanceFactory", "ModuleFactory"),
+    "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongThread"),
+    "wasm.errors": ("CompileError", "LinkError", "MissingExport", "SourceError"),
+    "wasm.externs": ("Function", "Global", "Memory", "Table"),
+    "wasm.instance": ("Caller", "Exports", "Instance"),
+    "wasm.module": ("Module",),
+    "wasm.traps": ("Trap", "TrapKind"),
+    "wasm.types": ("FunctionType", "GlobalType", "MemoryType", "TableType"),
+    "wasm.values": ("f32_bits", "f32_from_bits", "f64_bits", "f64_from_bits"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 (grouped by what they are)
+    "Instance", "Module", "Exports", "Function", "Memory", "Global", "Table", "Caller",
+    "Trap", "TrapKind",
+    "WasmError", "SourceError", "CompileError", "LinkError", "MissingExport",
+    "EngineLost", "InstanceLost", "EngineFault", "WrongThread",
+    "FunctionType", "MemoryType", "GlobalType", "TableType",
+    "f32_bits", "f32_from_bits", "f64_bits", "f64_from_bits",
+    "ModuleFactory", "InstanceFactory", "BackendSpec",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME_OF]

@@ -1,0 +1,27 @@
+"""Hooks that other plugins and conftests implement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_wasmer.engines.registry import BackendSpec
+
+hookspec = pluggy.HookspecMarker("pytest")
+
+
+@hookspec
+def pytest_wasmer_backends(config: pytest.Config) -> list[BackendSpec]:  # type: ignore[empty-body]
+    """Register further backends. They run where they are named: `--wasm-backends=mine`, not in `all` or `available`.
+
+    The adapter is a `pytest_wasmer.engines.api.Engine`, imported in the engine process, which sees the standard
+    library, `pytest_wasmer` and `import_path`::
+
+        def pytest_wasmer_backends(config):
+            here = str(Path(__file__).parent)
+            return [BackendSpec("mine", engine="my_engine:MyEngine", argument="fast", import_path=here)]
+    """

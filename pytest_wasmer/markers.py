@@ -1,0 +1,92 @@
+"""The markers: each is a function whose signature is its documentation and its validation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from pytest_wasmer.settings import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Restriction(NamedTuple):
+    """What `wasm_backends` says: run on `names` (all, if there are none) but not on `exclude`."""
+
+    names: tuple[str, ...]
+    exclude: tuple[str, ...]
+    reason: str
+
+    def excludes(self, backend: str) -> bool:
+        return backend in self.exclude or bool(self.names) and backend not in self.names
+
+    def __str__(self) -> str:
+        listed = [repr(name) for name in self.names]
+        if self.exclude:
+            listed.append(f"exclude={self.exclude[0] if len(self.exclude) == 1 else list(self.exclude)!r}")
+        return f"wasm_backends({', '.join(listed)})" + (f": {self.reason}" if self.reason else "")
+
+
+def wasm_backends(*names: str, exclude: str | Sequence[str] = (), reason: str = "") -> Restriction:
+    """Run the test on the named backends only, or on all but the excluded; the others are visible skips."""
+    excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    for name in (*names, *excluded):
+        if not isinstance(name, str):
+            raise TypeError(f"a backend is named by a str, not {name!r}")
+    if not names and not excluded:
+        raise TypeError("name a backend: wasm_backends('llvm'), or wasm_backends(exclude='singlepass', reason='...')")
+    if not isinstance(reason, str):
+        raise TypeError(f"reason is a str, not {reason!r}")
+    return Restriction(names, excluded, reason)
+
+
+def wasm_xfail(**reasons: str) -> dict[str, str]:
+    """The test is known to fail on these backends, and must: wasm_xfail(llvm="wasmer#2922: loses the trap")."""
+    if not reasons:
+        raise TypeError("name a backend and the reason: wasm_xfail(llvm='...')")
+    for backend, reason in reasons.items():
+        if not isinstance(reason, str) or not reason:
+            raise TypeError(f"the reason for {backend} is a str that says why, not {reason!r}")
+    return reasons
+
+
+MARKERS: tuple[Callable[..., Any], ...] = (wasm_backends, wasm_xfail)
+LINES = (
+    "wasm_backends(*names, exclude=(), reason=''): run on these Wasm backends only, or on all but the excluded ones.",
+    "wasm_xfail(**{backend: reason}): expected to fail on these Wasm backends; a pass is a failure (strict).",
+)
+
+
+def restrictions(node: pytest.Item | pytest.Function, known: Sequence[str]) -> list[Restriction]:
+    """What all `wasm_backends` markers of a test say. Raises CollectError for a wrong marker."""
+    found: list[Restriction] = [_validated(node, mark, wasm_backends) for mark in node.iter_markers("wasm_backends")]
+    for restriction in found:
+        _check_names(node, "wasm_backends", (*restriction.names, *restriction.exclude), known)
+    return found
+
+
+def xfails(node: pytest.Item | pytest.Function, known: Sequence[str]) -> dict[str, str]:
+    """Reasons by backend; the marker nearest to the test counts. Raises CollectError for a wrong marker."""
+    found: dict[str, str] = {}
+    for mark in node.iter_markers("wasm_xfail"):
+        reasons = _validated(node, mark, wasm_xfail)
+        _check_names(node, "wasm_xfail", reasons, known)
+        found = {**reasons, **found}
+    return found
+
+
+def _validated(node: pytest.Item, mark: pytest.Mark, function: Callable[..., Any]) -> Any:
+    try:
+        return function(*mark.args, **mark.kwargs)
+    except TypeError as error:
+        raise pytest.Collector.CollectError(f"marker of {node.nodeid}: {error}") from None
+
+
+def _check_names(node: pytest.Item, marker: str, names: Sequence[str] | dict[str, str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise pytest.Collector.CollectError(
+                f"marker {marker} of {node.nodeid}: backend {unknown(name, known)} Known: {', '.join(known)}."
+            )

@@ -1,0 +1,1 @@
+"""What a run says: header and summary on the terminal."""

@@ -1,0 +1,146 @@
+"""The engine process: started by `pipe` with one backend's engine, serves requests until its pipe closes.
+
+Standard library only, and little of it: the start is to cost no more than importing the wheels, and the
+environment that holds the wheels may hold nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pytest_wasmer.engines.api import HostRaised, OutOfBounds, Refused, Trapped
+from pytest_wasmer.runtime import wire
+from pytest_wasmer.runtime.executor import Executor, make_engine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from pytest_wasmer.engines.api import ExternType, Values
+
+
+class Server:
+    """Answers the requests of one parent, one at a time; a host call waits here and answers nested requests."""
+
+    def __init__(self, frames: wire.Frames, reference: str, argument: str) -> None:
+        self._frames = frames
+        self._executor = Executor(make_engine(reference, argument), self._host_call)
+        self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
+        self._sequence = 0
+
+    def serve(self) -> NoReturn:
+        """Ends by `Closed` only."""
+        self._frames.write(wire.HELLO, 0, wire.pack_texts(self._executor.version))
+        while True:
+            self._answer(*self._frames.read())
+
+    def _answer(self, op: int, sequence: int, body: bytes) -> None:
+        if op == wire.RELEASE:  # the only message without an answer
+            self._executor.release(*wire.BY_CODE[op].arguments.unpack(body))
+            return
+        outer, self._sequence = self._sequence, sequence
+        try:
+            outcome, answer = wire.DONE, self._perform(op, body)
+        except Trapped as trapped:
+            outcome, answer = wire.TRAPPED, wire.pack_texts(trapped.kind, trapped.text)
+        except Refused as refused:
+            outcome, answer = wire.REFUSED, wire.pack_texts(refused.stage, refused.text)
+        except OutOfBounds as error:
+            outcome, answer = wire.OUT_OF_BOUNDS, wire.TOKEN.pack(error.size)
+        except HostRaised as raised:
+            outcome, answer = wire.RAISED, wire.TOKEN.pack(raised.token)
+        except wire.Closed:
+            raise
+        except BaseException as error:
+            outcome, answer = wire.FAULT, wire.pack_texts(type(error).__name__, str(error), _traceback())
+        self._sequence = outer
+        self._frames.write(outcome, sequence, answer)
+
+    def _perform(self, op: int, body: bytes) -> bytes:
+        if op == wire.CALL:
+            (handle,) = wire.HANDLE.unpack_from(body)
+            _, params, results = self._executor.type_of(handle)
+            values = self._codec(params).unpack(body[wire.HANDLE.size :])
+            return self._codec(results).pack(self._executor.caller(handle)(values))
+        if op == wire.MAP:
+            handle, count = wire.MAP_HEAD.unpack_from(body)
+            _, params, results = self._executor.type_of(handle)
+            rows = self._codec(params).unpack_rows(body[wire.MAP_HEAD.size :], count)
+            return wire.pack_outcomes(self._executor.map(handle, rows), self._codec(results))
+        operation = wire.BY_CODE[op]
+        return operation.pack_result(getattr(self._executor, operation.name)(*operation.arguments.unpack(body)))
+
+    def _host_call(self, number: int, type_: ExternType, values: Values) -> Values:
+        _, params, results = type_
+        self._frames.write(wire.HOST, self._sequence, wire.HANDLE.pack(number) + self._codec(params).pack(values))
+        while True:
+            op, sequence, body = self._frames.read()
+            if op == wire.RETURN:
+                return self._codec(results).unpack(body)
+            if op == wire.RAISED:
+                raise HostRaised(*wire.TOKEN.unpack(body))
+            self._answer(op, sequence, body)
+
+    def _codec(self, types: tuple[str, ...]) -> wire.ValuesCodec:
+        return wire.codec_of(types, self._codecs)
+
+
+def _traceback() -> str:
+    import traceback
+
+    return traceback.format_exc(limit=20)
+
+
+def main() -> NoReturn:
+    """`python -c BOOT package_dir engine argument lifeline [import_path]`."""
+    reference, argument, lifeline, *import_path = sys.argv[2:]
+    # The pipe moves away from 0 and 1, where native code reads and prints; 2 is the capture file already.
+    frames = wire.Frames(os.dup(0), os.dup(1), patient=True)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    # Before the engine's first Store: then a trap stays a trap, and a real crash leaves its traceback in the capture.
+    import faulthandler
+
+    faulthandler.enable(2)
+    tie_to_parent(int(lifeline))
+    volunteer_for_the_oom_killer()
+    sys.path += import_path
+    try:
+        Server(frames, reference, argument).serve()
+    except wire.Closed:
+        os._exit(0)
+    except BaseException:
+        os.write(2, _traceback().encode())
+        os._exit(70)
+
+
+def tie_to_parent(lifeline: int) -> None:
+    """End with the parent, however it ends, also in the middle of native code.
+
+    The parent holds the other end of this pipe and never writes: its end closes when it dies, which raises SIGIO,
+    whose default action ends the process; neither the GIL nor a thread is needed. A descriptor of its
+    own, since data raises SIGIO too. (The parent-death signal fires when the parent's *thread* ends.)
+    """
+    if lifeline < 0:
+        return
+    try:
+        import fcntl
+    except ImportError:  # Windows: the process ends when it next reads its pipe
+        return
+    from select import select
+
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)  # type: ignore[attr-defined]
+    if select([lifeline], [], [], 0)[0]:
+        os._exit(0)  # the parent was gone before SIGIO was asked for
+
+
+def volunteer_for_the_oom_killer() -> None:
+    """Where memory runs out, this process dies before the test process does (Linux)."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass

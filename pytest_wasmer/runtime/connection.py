@@ -1,0 +1,101 @@
+"""What the objects of a test talk to: one backend's executor, wherever it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_wasmer.runtime.host import HostCalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_wasmer.engines.api import Description, Trapped, Values
+    from pytest_wasmer.runtime.errors import EngineLost
+
+
+class Connection:
+    """The executor's operations, the same over both transports; they raise what the executor raises.
+
+    `about` says what a request is for, in messages. Handles that are appended to `releases` are let go of with a
+    later request, never in the middle of a call.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.hosts = HostCalls()
+        self.releases: list[int] = []
+        #: Why this connection is of no use any more.
+        self.lost: EngineLost | None = None
+        self.version = ""
+
+    def request(self, operation: str, *arguments: Any, about: str) -> Any:
+        raise NotImplementedError
+
+    def caller(
+        self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
+    ) -> Callable[[Values], Values]:
+        """What calls the function of that handle."""
+        raise NotImplementedError
+
+    def mapper(
+        self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
+    ) -> Callable[[Sequence[Values]], list[Values | Trapped]]:
+        """What calls it once per tuple of values, in one message."""
+        raise NotImplementedError
+
+    def take_output(self) -> str:
+        """What native code printed since the last time, where this transport captures it."""
+        return ""
+
+    def settle(self) -> None:
+        """To be called between tests: undo what others did to this process's signal handlers."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def due_releases(self) -> list[int]:
+        """Handles to let go of now. Finalizers may append at any moment."""
+        due = self.releases[:]
+        del self.releases[: len(due)]
+        return due
+
+    # The operations of the executor, typed
+
+    def convert(self, wat: str, about: str) -> bytes:
+        return self.request("convert", wat, about=about)  # type: ignore[no-any-return]
+
+    def compile(self, wasm: bytes, about: str) -> tuple[int, Description]:
+        return self.request("compile", wasm, about=about)  # type: ignore[no-any-return]
+
+    def serialize(self, module: int, about: str) -> bytes:
+        return self.request("serialize", module, about=about)  # type: ignore[no-any-return]
+
+    def instantiate(self, module: int, imports: Sequence[tuple[int, int]], about: str) -> int:
+        return self.request("instantiate", module, imports, about=about)  # type: ignore[no-any-return]
+
+    def make_memory(self, minimum: int, maximum: int | None, about: str) -> int:
+        return self.request("make_memory", minimum, maximum, about=about)  # type: ignore[no-any-return]
+
+    def read(self, memory: int, offset: int, length: int, about: str) -> bytes:
+        return self.request("read", memory, offset, length, about=about)  # type: ignore[no-any-return]
+
+    def write(self, memory: int, offset: int, data: bytes, about: str) -> None:
+        self.request("write", memory, offset, data, about=about)
+
+    def memory_pages(self, memory: int, about: str) -> int:
+        return self.request("memory_pages", memory, about=about)  # type: ignore[no-any-return]
+
+    def grow(self, memory: int, pages: int, about: str) -> int:
+        return self.request("grow", memory, pages, about=about)  # type: ignore[no-any-return]
+
+    def make_global(self, value_type: str, mutable: bool, value: int, about: str) -> int:
+        return self.request("make_global", value_type, mutable, value, about=about)  # type: ignore[no-any-return]
+
+    def get_global(self, handle: int, about: str) -> int:
+        return self.request("get_global", handle, about=about)  # type: ignore[no-any-return]
+
+    def set_global(self, handle: int, value: int, about: str) -> None:
+        self.request("set_global", handle, value, about=about)
+
+    def table_size(self, handle: int, about: str) -> int:
+        return self.request("table_size", handle, about=about)  # type: ignore[no-any-return]

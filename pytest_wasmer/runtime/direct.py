@@ -1,0 +1,111 @@
+"""The direct transport, `--wasm-isolation=none`: the executor in the test process.
+
+For profiling, and for suites with millions of calls. Native crashes end the session, and native loops cannot be
+interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from pytest_wasmer.engines.api import HostRaised, OutOfBounds, Refused, Trapped
+from pytest_wasmer.runtime.connection import Connection
+from pytest_wasmer.runtime.errors import EngineFault, WrongThread
+from pytest_wasmer.runtime.executor import Executor, make_engine
+from pytest_wasmer.runtime.sigactions import Sigactions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_wasmer.engines.api import ExternType, Values
+    from pytest_wasmer.engines.registry import BackendSpec
+
+
+class DirectConnection(Connection):
+    """Native objects are bound to the thread that made them: hence this connection, too."""
+
+    def __init__(self, spec: BackendSpec) -> None:
+        super().__init__(spec.name)
+        if spec.import_path is not None and spec.import_path not in sys.path:
+            sys.path.append(spec.import_path)
+        self._executor = Executor(make_engine(spec.engine, spec.argument), self._host_call)
+        self._sigactions = Sigactions.now()
+        self._thread = get_ident()
+        self.version = self._executor.version
+
+    def request(self, operation: str, *arguments: Any, about: str) -> Any:
+        __tracebackhide__ = True
+        return self._run(getattr(self._executor, operation), *arguments)
+
+    def caller(
+        self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
+    ) -> Callable[[Values], Values]:
+        call = self._executor.caller(handle)
+        run, releases, thread = self._run, self.releases, self._thread
+
+        def direct(values: Values) -> Values:
+            __tracebackhide__ = True
+            if releases or get_ident() != thread:
+                return run(call, values)  # type: ignore[no-any-return]
+            try:
+                return call(values)
+            except HostRaised as raised:
+                error = self._error_of(raised)
+            except (Trapped, Refused):
+                raise
+            except BaseException as unexpected:
+                error = fault_of(self.backend, unexpected)
+            raise error
+
+        return direct
+
+    def mapper(
+        self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
+    ) -> Callable[[Sequence[Values]], list[Values | Trapped]]:
+        def direct(calls: Sequence[Values]) -> list[Values | Trapped]:
+            __tracebackhide__ = True
+            return self._run(self._executor.map, handle, calls)  # type: ignore[no-any-return]
+
+        return direct
+
+    def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        __tracebackhide__ = True
+        if get_ident() != self._thread:
+            raise WrongThread(
+                f"with --wasm-isolation=none the {self.backend} engine belongs to the thread that used it first\n"
+                "Call it from there, or use --wasm-isolation=process."
+            )
+        if self.releases and not self.hosts.depth:
+            self._executor.release(self.due_releases())
+        try:
+            return work(*arguments)
+        except HostRaised as raised:
+            error = self._error_of(raised)
+        except (Trapped, OutOfBounds, Refused):
+            raise
+        except BaseException as unexpected:
+            error = fault_of(self.backend, unexpected)
+        raise error
+
+    def _error_of(self, raised: HostRaised) -> BaseException:
+        return self.hosts.take(raised.token) or raised
+
+    def _host_call(self, number: int, type_: ExternType, values: Values) -> Values:
+        return self.hosts.serve(number, values)
+
+    def settle(self) -> None:
+        self._sigactions.restore()
+
+    def close(self) -> None:
+        """Nothing to end; native objects go with their last references."""
+
+
+def fault_of(backend: str, error: BaseException) -> BaseException:
+    """What an unexpected exception of the engine means to the test: interrupts stay what they are."""
+    if not isinstance(error, Exception):
+        return error
+    fault = EngineFault(f"the {backend} engine failed: {type(error).__name__}: {error}")
+    fault.__cause__ = error
+    return fault

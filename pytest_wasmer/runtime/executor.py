@@ -1,0 +1,185 @@
+"""Does the native work of one backend: the same code behind both transports.
+
+What callers hold are *handles*, numbers of native objects kept here. Engine processes import this module.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from pytest_wasmer.engines.api import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pytest_wasmer.engines.api import Description, Engine, ExternType, Native, Trapped, Values
+
+    HostCall = Callable[[int, ExternType, Values], Values]
+
+# An import of `instantiate`: a handle, or the number of a host function.
+IS_HANDLE, IS_HOST = 0, 1
+
+
+def make_engine(reference: str, argument: str) -> Engine:
+    """The engine of a `module:factory` reference."""
+    module, _, factory = reference.partition(":")
+    engine: Engine = getattr(import_module(module), factory)(argument)
+    return engine
+
+
+class Record:
+    """An instance and all that must live as long: what it imports, and the instances that these come from."""
+
+    __slots__ = ("exports", "instance", "keeps")
+
+    def __init__(self, instance: Native, exports: Sequence[int], keeps: Sequence[object]) -> None:
+        self.instance = instance
+        self.exports = exports
+        self.keeps = keeps
+
+
+class Executor:
+    """Handles, and the operations on them.
+
+    Operations raise `Trapped`, `Refused`, `OutOfBounds` and `HostRaised` (see `engines.api`).
+    """
+
+    def __init__(self, engine: Engine, host_call: HostCall) -> None:
+        self._engine = engine
+        self._host_call = host_call
+        self._next = 1
+        self._natives: dict[int, Native] = {}
+        self._types: dict[int, ExternType] = {}
+        self._descriptions: dict[int, Description] = {}
+        self._records: dict[int, Record] = {}
+        self._record_of: dict[int, Record] = {}
+        self._callers: dict[int, Callable[[Values], Values]] = {}
+        self._mappers: dict[int, Callable[[Iterable[Values]], list[Values | Trapped]]] = {}
+
+    @property
+    def version(self) -> str:
+        return self._engine.version
+
+    def type_of(self, handle: int) -> ExternType:
+        return self._types[handle]
+
+    # Modules
+
+    def convert(self, wat: str) -> bytes:
+        """The Wasm binary of a WAT text; the engine's own library has no say, all backends get the same bytes."""
+        from pytest_wasmer.engines.wheels import wat_to_wasm
+
+        return wat_to_wasm(wat)
+
+    def compile(self, wasm: bytes) -> tuple[int, Description]:
+        module = self._engine.compile(wasm)
+        description = self._engine.describe(module)
+        handle = self._keep(module, ("module",))
+        self._descriptions[handle] = description
+        return handle, description
+
+    def serialize(self, module: int) -> bytes:
+        return self._engine.serialize(self._natives[module])
+
+    def instantiate(self, module: int, imports: Sequence[tuple[int, int]]) -> int:
+        """The handle of the instance; its exports have the handles that follow, in the module's order."""
+        _, wanted, provided = self._descriptions[module]
+        natives: list[Native] = []
+        keeps: list[object] = [self._natives[module]]
+        for (kind, number), (_, _, type_) in zip(imports, wanted):
+            if kind == IS_HOST:
+                natives.append(self._host_function(number, type_))
+            else:
+                natives.append(self._natives[number])
+                keeps.append(self._record_of.get(number))
+        keeps.append(natives)
+        instance, externs = self._engine.instantiate(self._natives[module], natives)
+        if len(externs) != len(provided):
+            raise Refused("instantiate", f"{len(externs)} exports of {len(provided)}")
+        handle = self._keep(instance, ("instance",))
+        exports = [self._keep(extern, type_) for extern, (_, type_) in zip(externs, provided)]
+        record = Record(instance, exports, keeps)
+        self._records[handle] = record
+        for export in exports:
+            self._record_of[export] = record
+        return handle
+
+    def _host_function(self, number: int, type_: ExternType) -> Native:
+        host_call = self._host_call
+
+        def host(values: Values) -> Values:
+            return host_call(number, type_, values)
+
+        return self._engine.make_function(type_[1], type_[2], host)
+
+    def release(self, handles: Iterable[int]) -> None:
+        """Let go of modules, instances (with their exports), memories and globals. Never during a call."""
+        for handle in handles:
+            record = self._records.pop(handle, None)
+            for number in (handle, *(record.exports if record else ())):
+                for table in (
+                    self._natives,
+                    self._types,
+                    self._descriptions,
+                    self._record_of,
+                    self._callers,
+                    self._mappers,
+                ):
+                    table.pop(number, None)  # type: ignore[attr-defined]
+
+    def _keep(self, native: Native, type_: ExternType) -> int:
+        handle = self._next
+        self._next += 1
+        self._natives[handle] = native
+        self._types[handle] = type_
+        return handle
+
+    # Functions
+
+    def caller(self, handle: int) -> Callable[[Values], Values]:
+        """What calls a function: made once per function."""
+        call = self._callers.get(handle)
+        if call is None:
+            _, params, results = self._types[handle]
+            call = self._callers[handle] = self._engine.caller(self._natives[handle], params, results)
+        return call
+
+    def call(self, handle: int, values: Values) -> Values:
+        return self.caller(handle)(values)
+
+    def map(self, handle: int, calls: Iterable[Values]) -> list[Values | Trapped]:
+        mapper = self._mappers.get(handle)
+        if mapper is None:
+            _, params, results = self._types[handle]
+            mapper = self._mappers[handle] = self._engine.mapper(self._natives[handle], params, results)
+        return mapper(calls)
+
+    # Memories, globals, tables
+
+    def make_memory(self, minimum: int, maximum: int | None) -> int:
+        return self._keep(self._engine.make_memory(minimum, maximum), ("memory", minimum, maximum))
+
+    def read(self, memory: int, offset: int, length: int) -> bytes:
+        return self._engine.read(self._natives[memory], offset, length)
+
+    def write(self, memory: int, offset: int, data: bytes) -> None:
+        self._engine.write(self._natives[memory], offset, data)
+
+    def memory_pages(self, memory: int) -> int:
+        return self._engine.memory_pages(self._natives[memory])
+
+    def grow(self, memory: int, pages: int) -> int:
+        return self._engine.grow(self._natives[memory], pages)
+
+    def make_global(self, value_type: str, mutable: bool, value: int) -> int:
+        return self._keep(self._engine.make_global(value_type, mutable, value), ("global", value_type, mutable))
+
+    def get_global(self, handle: int) -> int:
+        return self._engine.get_global(self._natives[handle], self._types[handle][1])
+
+    def set_global(self, handle: int, value: int) -> None:
+        self._engine.set_global(self._natives[handle], self._types[handle][1], value)
+
+    def table_size(self, handle: int) -> int:
+        return self._engine.table_size(self._natives[handle])

@@ -1,0 +1,72 @@
+"""Host calls, as the test process serves them: the same for both transports."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
+
+from pytest_wasmer.engines.api import HostRaised
+
+if TYPE_CHECKING:
+    from pytest_wasmer.engines.api import ExternType, Values
+
+# Calls of Wasm -> Python -> Wasm that may be under way at once. Python's recursion limit is not far above it, and past
+# that limit a RecursionError inside the engine could be mistaken for a trap.
+NESTING_LIMIT = 100
+
+
+class Hosted(Protocol):
+    """A host function; `name` is for messages."""
+
+    name: str
+    type: ExternType
+
+    def __call__(self, values: Values) -> Values: ...
+
+
+class HostCalls:
+    """The host functions of one engine, by number, and the exceptions on their way through Wasm, by token.
+
+    Functions are held weakly: they belong to their instance. Held strongly here, a host function that refers to
+    its instance would keep it alive for ever.
+    """
+
+    def __init__(self) -> None:
+        self._functions: WeakValueDictionary[int, Hosted] = WeakValueDictionary()
+        self._raised: dict[int, BaseException] = {}
+        self._numbers = count(1)
+        self.depth = 0
+
+    def register(self, function: Hosted) -> int:
+        number = next(self._numbers)
+        self._functions[number] = function
+        return number
+
+    def get(self, number: int) -> Hosted | None:
+        return self._functions.get(number)
+
+    def serve(self, number: int, values: Values) -> Values:
+        """The results of a host function. Whatever it raises is kept, and `HostRaised` raised instead."""
+        __tracebackhide__ = True
+        function = self._functions.get(number)
+        try:
+            if function is None:
+                raise ReferenceError("Wasm called a host function whose instance is gone")
+            if self.depth >= NESTING_LIMIT:
+                raise RecursionError(
+                    f"Wasm and Python call each other more than {NESTING_LIMIT} deep, last through {function.name}"
+                )
+            self.depth += 1
+            try:
+                return function(values)
+            finally:
+                self.depth -= 1
+        except BaseException as error:
+            token = next(self._numbers)
+            self._raised[token] = error
+        raise HostRaised(token)
+
+    def take(self, token: int) -> BaseException | None:
+        """The exception that is on its way under this token: the very object."""
+        return self._raised.pop(token, None)

@@ -1,0 +1,224 @@
+"""The pipe transport, `--wasm-isolation=process`: the executor in an engine process of its own."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_wasmer.engines.api import HostRaised, OutOfBounds, Refused, Trapped
+from pytest_wasmer.runtime import wire
+from pytest_wasmer.runtime.connection import Connection
+from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WrongThread
+from pytest_wasmer.runtime.process import EngineProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_wasmer.engines.api import Values
+    from pytest_wasmer.engines.registry import BackendSpec
+
+# Rows of one message of `map`: large enough that the message costs nothing, small enough to stay in the cache.
+MAP_ROWS = 1 << 16
+LOCK_WAIT = 0.05
+
+
+class PipeConnection(Connection):
+    """One engine process and what it is asked. Lost for good at the first sign that answers may be out of step."""
+
+    def __init__(self, spec: BackendSpec, pycache: Path) -> None:
+        super().__init__(spec.name)
+        self._process = EngineProcess(spec, pycache)
+        self._frames = self._process.frames
+        self._sequence = 0
+        self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
+        self._lock = Lock()
+        self._owner: int | None = None
+        with self._guarded("its start"):
+            op, sequence, body = self._frames.read()
+            if (op, sequence) != (wire.HELLO, 0):
+                raise wire.Nonsense("it did not say hello")
+            (self.version,) = wire.unpack_texts(body)
+
+    @property
+    def pid(self) -> int:
+        """The engine process's."""
+        return self._process.pid
+
+    def request(self, operation: str, *arguments: Any, about: str) -> Any:
+        __tracebackhide__ = True
+        kind = wire.OPERATIONS[operation]
+        body = kind.arguments.pack(*arguments)
+        with self._guarded(about):
+            answer = self._exchange(kind.code, body, about)
+            if type(answer) is bytes:
+                return kind.unpack_result(answer)
+        raise answer
+
+    def caller(
+        self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
+    ) -> Callable[[Values], Values]:
+        prefix = wire.HANDLE.pack(handle)
+        pack, unpack = self._codec(params).pack, self._codec(results).unpack
+
+        def call(values: Values) -> Values:
+            __tracebackhide__ = True
+            with self._guarded(about, values):
+                answer = self._exchange(wire.CALL, prefix + pack(values), about)
+                if type(answer) is bytes:
+                    return unpack(answer)
+            raise answer
+
+        return call
+
+    def mapper(
+        self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
+    ) -> Callable[[Sequence[Values]], list[Values | Trapped]]:
+        arguments, outcomes = self._codec(params), self._codec(results)
+
+        def map_calls(calls: Sequence[Values]) -> list[Values | Trapped]:
+            __tracebackhide__ = True
+            found: list[Values | Trapped] = []
+            for start in range(0, len(calls), MAP_ROWS):
+                rows = calls[start : start + MAP_ROWS]
+                body = wire.MAP_HEAD.pack(handle, len(rows)) + arguments.pack_rows(rows)
+                with self._guarded(f"{about}, {len(rows)} calls in one message"):
+                    answer = self._exchange(wire.MAP, body, about)
+                    if type(answer) is bytes:
+                        part = wire.unpack_outcomes(answer, outcomes)
+                        if len(part) != len(rows):
+                            raise wire.Nonsense(f"{len(part)} outcomes of {len(rows)} calls")
+                        found += part
+                        continue
+                raise answer
+            return found
+
+        return map_calls
+
+    def _codec(self, types: tuple[str, ...]) -> wire.ValuesCodec:
+        return wire.codec_of(types, self._codecs)
+
+    # One request
+
+    def _exchange(self, op: int, body: bytes, about: str) -> Any:
+        """The body of the answer, or the exception that it stands for (never raised here: see `_guarded`)."""
+        __tracebackhide__ = True
+        frames = self._frames
+        self._sequence += 1
+        sequence = self._sequence = self._sequence & 0xFFFFFFFF
+        before = self._release_frame() if self.releases and not self.hosts.depth else b""
+        frames.write(op, sequence, body, before)
+        while True:
+            outcome, echoed, answer = frames.read()
+            if echoed != sequence:
+                raise wire.Nonsense(f"an answer to request {echoed} instead of {sequence}")
+            if outcome == wire.DONE:
+                return answer
+            if outcome != wire.HOST:
+                return self._exception(outcome, answer)
+            failure = self._serve_host_call(sequence, answer)
+            if failure is not None:
+                return failure
+
+    def _release_frame(self) -> bytes:
+        handles = wire.OPERATIONS["release"].arguments.pack(self.due_releases())
+        return wire.HEADER.pack(len(handles), wire.RELEASE, 0) + handles
+
+    def _serve_host_call(self, sequence: int, body: bytes) -> BaseException | None:
+        """Answers a host call. Returns the exception of a host function in which the engine process was lost."""
+        __tracebackhide__ = True
+        (number,) = wire.HANDLE.unpack_from(body)
+        function = self.hosts.get(number)
+        params, results = (function.type[1], function.type[2]) if function else ((), ())
+        values = self._codec(params).unpack(body[wire.HANDLE.size :]) if function else ()
+        try:
+            answer = self._codec(results).pack(self.hosts.serve(number, values))
+        except HostRaised as raised:
+            if self.lost is None:
+                self._frames.write(wire.RAISED, sequence, wire.TOKEN.pack(raised.token))
+                return None
+            return self.hosts.take(raised.token)
+        if self.lost is not None:  # and the host function hid it
+            return self.lost
+        self._frames.write(wire.RETURN, sequence, answer)
+        return None
+
+    def _exception(self, outcome: int, answer: bytes) -> BaseException:
+        if outcome == wire.TRAPPED:
+            return Trapped(*wire.unpack_pair(answer))
+        if outcome == wire.REFUSED:
+            return Refused(*wire.unpack_pair(answer))
+        if outcome == wire.OUT_OF_BOUNDS:
+            return OutOfBounds(*wire.TOKEN.unpack(answer))
+        if outcome == wire.RAISED:
+            error = self.hosts.take(*wire.TOKEN.unpack(answer))
+            if error is None:
+                raise wire.Nonsense("it speaks of an exception that no host function raised")
+            return error
+        if outcome == wire.FAULT:
+            kind, text, trace = wire.unpack_texts(answer)
+            return EngineFault(f"the {self.backend} engine failed: {kind}: {text}\nIn the engine process:\n{trace}")
+        raise wire.Nonsense(f"an unknown message ({outcome})")
+
+    # Trouble
+
+    @contextmanager
+    def _guarded(self, about: str, values: Values | None = None) -> Iterator[None]:
+        """One thread at a time, and no going on after anything but a completely decoded answer.
+
+        Also when what arrives is an exception of this process, such as Ctrl-C or pytest-timeout's signal: the
+        answer that is still to come would be taken for that of the next request.
+        """
+        __tracebackhide__ = True
+        if self.lost is not None:
+            raise InstanceLost(self.backend, self.lost.cause, about)
+        outermost = self._enter()
+        try:
+            yield
+        except wire.Closed:
+            self._lose(self._process.how_it_ended(), request_text(about, values))
+        except (wire.Nonsense, ValueError, IndexError, ArithmeticError, wire.StructError) as error:
+            self._process.kill()
+            self._lose(f"it sent nonsense and was killed: {error}", request_text(about, values))
+        except BaseException as error:
+            if self.lost is None:
+                self._process.kill()
+                cause = f"killed, because {type(error).__name__} interrupted the wait for its answer"
+                self.lost = EngineLost(self.backend, cause, request_text(about, values), interrupted=True)
+            raise
+        finally:
+            if outermost:
+                self._owner = None
+                self._lock.release()
+
+    def _enter(self) -> bool:
+        """Take the lock unless this thread has it. Whoever would wait for a host function is refused."""
+        me = get_ident()
+        if self._owner == me:
+            return False
+        while not self._lock.acquire(timeout=LOCK_WAIT):
+            if self.hosts.depth:
+                raise WrongThread(
+                    f"the {self.backend} engine process is in a call that waits for a host function in another "
+                    "thread\nCall it from that thread, or after that call has returned."
+                )
+        self._owner = me
+        return True
+
+    def _lose(self, cause: str, request: str) -> NoReturn:
+        __tracebackhide__ = True
+        self.lost = EngineLost(self.backend, cause, request, self._process.tail())
+        raise self.lost from None
+
+    def take_output(self) -> str:
+        return self._process.take_output()
+
+    def close(self) -> None:
+        if self.lost is None:
+            self.lost = EngineLost(self.backend, "the session has ended", "nothing")
+        self._process.close()
+
+
+def request_text(about: str, values: Values | None) -> str:
+    return about if values is None else f"{about} with ({', '.join(map(str, values))})"

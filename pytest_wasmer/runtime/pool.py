@@ -1,0 +1,79 @@
+"""The engines of one test process: started on first use, replaced when lost, ended with the session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_wasmer.runtime.errors import EngineLost
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_wasmer.engines.registry import BackendSpec
+    from pytest_wasmer.runtime.connection import Connection
+
+
+class EnginePool:
+    """One connection per backend."""
+
+    def __init__(self, isolation: str, pycache: Path) -> None:
+        self._isolation = isolation
+        self._pycache = pycache
+        self._connections: dict[str, Connection] = {}
+        self._losses: list[EngineLost] = []
+        self._outputs: dict[str, str] = {}
+
+    def connection(self, spec: BackendSpec) -> Connection:
+        """The backend's live connection; makes one if there is none, or the last one was lost."""
+        self._bury()
+        connection = self._connections.get(spec.name)
+        if connection is None:
+            connection = self._connections[spec.name] = self._start(spec)
+        return connection
+
+    def _start(self, spec: BackendSpec) -> Connection:
+        if self._isolation == "none":
+            from pytest_wasmer.runtime.direct import DirectConnection
+
+            return DirectConnection(spec)
+        from pytest_wasmer.runtime.pipe import PipeConnection
+
+        try:
+            return PipeConnection(spec, self._pycache)
+        except EngineLost as lost:
+            self._losses.append(lost)
+            raise
+
+    def _bury(self) -> None:
+        """Part with lost connections; what they have to say is kept."""
+        for name, connection in list(self._connections.items()):
+            if connection.lost is not None:
+                self._losses.append(connection.lost)
+                self._outputs[name] = self._outputs.get(name, "") + connection.take_output()
+                connection.close()
+                del self._connections[name]
+
+    def take_losses(self) -> list[EngineLost]:
+        """The engine processes lost since the last time."""
+        self._bury()
+        losses, self._losses = self._losses, []
+        return losses
+
+    def take_outputs(self) -> dict[str, str]:
+        """What native code printed since the last time, by backend."""
+        self._bury()
+        outputs, self._outputs = self._outputs, {}
+        for name, connection in self._connections.items():
+            text = connection.take_output()
+            if text:
+                outputs[name] = outputs.get(name, "") + text
+        return outputs
+
+    def settle(self) -> None:
+        for connection in self._connections.values():
+            connection.settle()
+
+    def close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()

@@ -1,0 +1,197 @@
+"""The life of one engine process, as the test process sees it: start, capture of its output, end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_wasmer.runtime.wire import Frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_wasmer.engines.registry import BackendSpec
+
+# Imports one package directory by path: nothing else of this Python's environment is visible to the engine
+# process, and the package's __init__ does not run.
+BOOT = (
+    "import sys; package = type(sys)('pytest_wasmer'); package.__path__ = [sys.argv[1]]; "
+    "sys.modules['pytest_wasmer'] = package; from pytest_wasmer.runtime.child import main; main()"
+)
+PACKAGE = Path(__file__).resolve().parent.parent
+
+# What this Python's environment would change in the engine process: its own settings, and coverage measurement.
+UNWANTED = ("PYTHON", "COV_", "COVERAGE_")
+
+EXIT_WAIT = 0.2
+CLOSE_WAIT = 1.0
+TAIL_LINES = 30
+OUTPUT_LIMIT = 1 << 16
+
+
+class EngineProcess:
+    """One engine process. Ends when it is closed, when it is dropped, and when this process ends, however it ends."""
+
+    def __init__(self, spec: BackendSpec, pycache: Path) -> None:
+        self._capture = _Capture()
+        lifeline, ours = os.pipe() if sys.platform != "win32" else (-1, -1)
+        command = [spec.python, "-I", "-X", f"pycache_prefix={pycache}", "-c", BOOT, str(PACKAGE)]
+        command += [spec.engine, spec.argument, str(lifeline)]
+        command += [spec.import_path] if spec.import_path else []
+        try:
+            with _interrupts_blocked():
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._capture.descriptor,
+                    bufsize=0,
+                    env={name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)},
+                    pass_fds=[lifeline] if lifeline >= 0 else [],
+                )
+        except BaseException:
+            self._capture.close()
+            _close(ours)
+            raise
+        finally:
+            _close(lifeline)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._ends = [self.process.stdin, self.process.stdout]
+        self.frames = Frames(self.process.stdout.fileno(), self.process.stdin.fileno(), patient=False)
+        self._close = weakref.finalize(self, _end, os.getpid(), self.process, self._ends, ours, self._capture)
+        _forget_in_forks(self)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def take_output(self) -> str:
+        """What was printed since the last time, the last 64 KiB of it."""
+        return self._capture.take()
+
+    def tail(self) -> str:
+        return self._capture.tail()
+
+    def how_it_ended(self) -> str:
+        """Signal or exit status of a process that closed its pipe; one that lives on is killed."""
+        try:
+            status = self.process.wait(EXIT_WAIT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "it closed its pipe and had to be killed"
+        if status < 0:
+            with suppress(ValueError):
+                return f"killed by {signal.Signals(-status).name}"
+            return f"killed by signal {-status}"
+        return f"exit status {status}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        self._close()
+
+    def forget(self) -> None:
+        """In a fork: let go of the descriptors, so that the engine process still ends with its parent."""
+        finalizer = self._close.detach()
+        if finalizer:
+            _, _, (_, _, ends, lifeline, capture), _ = finalizer
+            for end in ends:
+                end.close()
+            _close(lifeline)
+            capture.close()
+
+
+def _end(
+    owner: int, process: subprocess.Popen[bytes], ends: list[object], lifeline: int, capture: _Capture
+) -> None:
+    if os.getpid() != owner:
+        return
+    for end in ends:
+        with suppress(OSError):
+            end.close()  # type: ignore[attr-defined]
+    _close(lifeline)
+    try:
+        process.wait(CLOSE_WAIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    capture.close()
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C reaches the whole process group. A child inherits this mask, and keeps it: it ends by its pipe.
+
+    Without it, one that is still starting dies of the KeyboardInterrupt that is meant for the test process.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _forget_in_forks(process: EngineProcess) -> None:
+    if hasattr(os, "register_at_fork"):
+        reference = weakref.ref(process)
+
+        def forget() -> None:
+            alive = reference()
+            if alive is not None:
+                alive.forget()
+
+        os.register_at_fork(after_in_child=forget)
+
+
+class _Capture:
+    """A file without a name that takes what an engine process prints."""
+
+    def __init__(self) -> None:
+        handle, self._path = tempfile.mkstemp(prefix="pytest-wasmer-")
+        os.close(handle)
+        self.descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND)
+        with suppress(OSError):  # Windows removes it on close only
+            os.unlink(self._path)
+        self._taken = 0
+
+    def take(self) -> str:
+        size = os.fstat(self.descriptor).st_size
+        text = self._read(max(self._taken, size - OUTPUT_LIMIT), size)
+        self._taken = size
+        if size > OUTPUT_LIMIT:  # writers append, so that they go on at the new end
+            os.ftruncate(self.descriptor, 0)
+            self._taken = 0
+        return text
+
+    def tail(self) -> str:
+        size = os.fstat(self.descriptor).st_size
+        return "\n".join(self._read(max(0, size - OUTPUT_LIMIT), size).splitlines()[-TAIL_LINES:])
+
+    def _read(self, start: int, end: int) -> str:
+        if end <= start:
+            return ""
+        return os.pread(self.descriptor, end - start, start).decode(errors="replace")
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+        with suppress(OSError):
+            os.unlink(self._path)

@@ -1,0 +1,49 @@
+"""The signal handlers by which Wasmer catches traps, kept in place.
+
+The first Store of a process installs handlers of SIGSEGV, SIGBUS, SIGILL and SIGFPE, once for ever. Whoever changes them
+afterwards (pytest's faulthandler, enabled late, disabled at the end, or in a nested run) turns the
+next trap into the death of the process. In an engine process nobody does; in the test process everybody may.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
+# Larger than `struct sigaction` on every platform (152 bytes with glibc).
+ROOM = 512
+
+
+class Sigactions:
+    """The handlers as they were at one moment."""
+
+    def __init__(self, libc: Any, saved: dict[int, bytes]) -> None:
+        self._libc = libc
+        self._saved = saved
+
+    @classmethod
+    def now(cls) -> Sigactions:
+        if sys.platform == "win32":  # vectored exception handlers, which nobody replaces
+            return cls(None, {})
+        import ctypes
+        import signal
+
+        libc = ctypes.CDLL(None)
+        return cls(libc, {number: _read(libc, number) for number in (getattr(signal, name) for name in SIGNALS)})
+
+    def restore(self) -> None:
+        for number, saved in self._saved.items():
+            if _read(self._libc, number) != saved:
+                self._libc.sigaction(number, saved, None)
+
+
+def _read(libc: Any, number: int) -> bytes:
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(ROOM)
+    libc.sigaction(number, None, buffer)
+    return buffer.raw

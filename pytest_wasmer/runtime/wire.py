@@ -1,0 +1,354 @@
+"""What crosses the pipe between the test process and an engine process: frames, and bodies per operation.
+
+A frame is a header (body length, op, sequence number) and a body. Bodies are `struct`s, with at most one
+tail of variable length. Never pickle or marshal: a miscompiled module may own the engine process, so the test process
+checks everything it reads. Both sides import this module: standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+from select import select
+from struct import Struct
+from struct import error as StructError  # noqa: N812
+
+from pytest_wasmer.engines.api import Trapped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from pytest_wasmer.engines.api import Description, ExternType, Values
+
+HEADER = Struct("<IBI")
+BODY_LIMIT = 1 << 28
+CHUNK = 1 << 16
+# A frame that has begun must go on within this time, in seconds.
+STALL_LIMIT = 2.0
+
+# Answers and host calls; the codes of requests follow from their place in OPERATIONS.
+HELLO, DONE, TRAPPED, REFUSED, OUT_OF_BOUNDS, RAISED, FAULT, HOST, RETURN = range(1, 10)
+FIRST_REQUEST = 32
+
+HANDLE = Struct("<I")
+TOKEN = Struct("<Q")
+
+
+class Nonsense(Exception):
+    """What arrived is not what the protocol allows."""
+
+
+class Closed(Exception):
+    """The other side closed its end, or died."""
+
+
+class Frames:
+    """Frames over two descriptors. `patient`: wait for ever for the rest of a frame that has begun."""
+
+    def __init__(self, incoming: int, outgoing: int, *, patient: bool) -> None:
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self._patient = patient
+        self._pending = b""
+
+    def write(self, op: int, sequence: int, body: bytes, before: bytes = b"") -> None:
+        """One frame, after the bytes of whole frames in `before`."""
+        data = before + HEADER.pack(len(body), op, sequence) + body
+        try:
+            written = os.write(self.outgoing, data)
+            if written < len(data):
+                view = memoryview(data)[written:]
+                while view:
+                    view = view[os.write(self.outgoing, view) :]
+        except (BrokenPipeError, ConnectionResetError):
+            raise Closed from None
+
+    def read(self) -> tuple[int, int, bytes]:
+        """Op, sequence number and body of the next frame. Raises `Closed` or `Nonsense`."""
+        data = self._pending or self._more(CHUNK)
+        while len(data) < HEADER.size:
+            data += self._rest(HEADER.size)
+        length, op, sequence = HEADER.unpack_from(data)
+        if length > BODY_LIMIT:
+            raise Nonsense(f"a message of {length} bytes is announced; the limit is {BODY_LIMIT}")
+        end = HEADER.size + length
+        if len(data) < end:
+            data = self._fill(data, end)
+        self._pending = data[end:]
+        return op, sequence, data[HEADER.size : end]
+
+    def _fill(self, begun: bytes, end: int) -> bytes:
+        """Reads what arrives, instead of allocating what is claimed."""
+        parts = [begun]
+        missing = end - len(begun)
+        while missing > 0:
+            part = self._rest(min(missing, 1 << 20))
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def _rest(self, length: int) -> bytes:
+        if not self._patient and not select([self.incoming], [], [], STALL_LIMIT)[0]:
+            raise Nonsense(f"a message stopped in the middle for {STALL_LIMIT:g} s")
+        return self._more(length)
+
+    def _more(self, length: int) -> bytes:
+        try:
+            data = os.read(self.incoming, length)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise Closed
+        return data
+
+
+# Strings, types, descriptions
+
+
+def pack_texts(*texts: str) -> bytes:
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return b"".join([HANDLE.pack(len(text)) + text for text in encoded])
+
+
+def unpack_texts(body: bytes) -> list[str]:
+    texts, offset = [], 0
+    while offset < len(body):
+        (length,) = HANDLE.unpack_from(body, offset)
+        offset += HANDLE.size
+        if offset + length > len(body):
+            raise Nonsense("a text is cut off")
+        texts.append(body[offset : offset + length].decode("utf-8", "surrogatepass"))
+        offset += length
+    return texts
+
+
+def unpack_pair(body: bytes) -> tuple[str, str]:
+    first, second = unpack_texts(body)
+    return first, second
+
+
+def type_text(type_: ExternType) -> str:
+    """("func", ("i32",), ()) as "func:i32:", ("memory", 1, None) as "memory:1:"."""
+    kind, *rest = type_
+    if kind == "func":
+        return ":".join([kind, *[",".join(part) for part in rest]])
+    return ":".join([kind, *["" if part is None else str(part) for part in rest]])
+
+
+def type_from(text: str) -> ExternType:
+    kind, *rest = text.split(":")
+    if kind == "func":
+        params, results = [tuple(part.split(",")) if part else () for part in rest]
+        return (kind, params, results)
+    if kind == "memory":
+        return (kind, int(rest[0]), int(rest[1]) if rest[1] else None)
+    if kind == "global":
+        return (kind, rest[0], rest[1] == "True")
+    if kind == "table":
+        return (kind, rest[0], int(rest[1]), int(rest[2]) if rest[2] else None)
+    raise Nonsense(f"{text!r} is not a type")
+
+
+def pack_description(description: Description) -> bytes:
+    name, imports, exports = description
+    texts = [name, str(len(imports))]
+    for module, field, type_ in imports:
+        texts += [module, field, type_text(type_)]
+    for field, type_ in exports:
+        texts += [field, type_text(type_)]
+    return pack_texts(*texts)
+
+
+def unpack_description(body: bytes) -> Description:
+    name, count, *rest = unpack_texts(body)
+    end = 3 * int(count)
+    imports = [(module, field, type_from(text)) for module, field, text in in_groups(rest[:end], 3)]
+    exports = [(field, type_from(text)) for field, text in in_groups(rest[end:], 2)]
+    return (name, imports, exports)  # type: ignore[return-value]
+
+
+def in_groups(texts: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    if len(texts) % size:
+        raise Nonsense("a description is cut off")
+    return list(zip(*[iter(texts)] * size))
+
+
+# Values
+
+FORMATS = {"i32": "i", "i64": "q", "f32": "I", "f64": "Q", "v128": "16s"}
+
+
+class ValuesCodec:
+    """Values of the given types as bytes, one row or many."""
+
+    def __init__(self, types: Sequence[str]) -> None:
+        formats = [FORMATS[name] for name in types]
+        self._row = Struct("<" + "".join(formats))
+        self._vectors = [index for index, name in enumerate(types) if name == "v128"]
+        self._width = len(types)
+        # Rows of one type pack as one long array, four times as fast as row by row.
+        self._alike = formats[0] if len(set(formats)) == 1 and not self._vectors else ""
+        self.size = self._row.size
+        self.pack: Callable[[Values], bytes] = self._pack_vectors if self._vectors else self._pack
+        self.unpack: Callable[[bytes], Values] = self._unpack_vectors if self._vectors else self._row.unpack
+
+    def _pack(self, values: Values) -> bytes:
+        return self._row.pack(*values)
+
+    def _pack_vectors(self, values: Values) -> bytes:
+        row: list[Any] = list(values)
+        for index in self._vectors:
+            row[index] = row[index].to_bytes(16, "little")
+        return self._row.pack(*row)
+
+    def _unpack_vectors(self, body: bytes) -> Values:
+        return self._with_vectors(self._row.unpack(body))
+
+    def _with_vectors(self, row: Sequence[Any]) -> Values:
+        values = list(row)
+        for index in self._vectors:
+            values[index] = int.from_bytes(values[index], "little")
+        return tuple(values)
+
+    def pack_rows(self, rows: Sequence[Values]) -> bytes:
+        if self._alike:
+            return Struct(f"<{len(rows) * self._width}{self._alike}").pack(*chain.from_iterable(rows))
+        return b"".join(map(self.pack, rows))
+
+    def unpack_rows(self, body: bytes, count: int) -> list[Values]:
+        if len(body) != count * self.size:
+            raise Nonsense(f"{len(body)} bytes for {count} rows of {self.size}")
+        if not self.size:
+            return [()] * count
+        rows: Iterable[Any] = self._row.iter_unpack(body)
+        return [self._with_vectors(row) for row in rows] if self._vectors else list(rows)
+
+
+def codec_of(types: tuple[str, ...], codecs: dict[tuple[str, ...], ValuesCodec]) -> ValuesCodec:
+    """One codec per tuple of types, kept in `codecs`."""
+    codec = codecs.get(types)
+    if codec is None:
+        codec = codecs[types] = ValuesCodec(types)
+    return codec
+
+
+def pack_outcomes(outcomes: Sequence[Values | Trapped], codec: ValuesCodec) -> bytes:
+    """The results in order without the traps, then the traps with their places."""
+    traps = [(index, outcome) for index, outcome in enumerate(outcomes) if isinstance(outcome, Trapped)]
+    rows: Any = [outcome for outcome in outcomes if not isinstance(outcome, Trapped)] if traps else outcomes
+    texts = [text for index, trap in traps for text in (str(index), trap.kind, trap.text)]
+    return HANDLE.pack(len(rows)) + codec.pack_rows(rows) + pack_texts(*texts)
+
+
+def unpack_outcomes(body: bytes, codec: ValuesCodec) -> list[Values | Trapped]:
+    (count,) = HANDLE.unpack_from(body)
+    end = HANDLE.size + count * codec.size
+    outcomes: list[Any] = list(codec.unpack_rows(body[HANDLE.size : end], count))
+    for index, kind, text in in_groups(unpack_texts(body[end:]), 3):
+        outcomes.insert(int(index), Trapped(kind, text))
+    return outcomes
+
+
+# Operations: how the arguments and the result of each of the executor's methods are packed
+
+
+def _pack_pairs(pairs: Iterable[tuple[int, int]]) -> bytes:
+    return b"".join([PAIR.pack(*pair) for pair in pairs])
+
+
+def _pack_int(value: int) -> bytes:
+    return value.to_bytes(17, "little", signed=True)
+
+
+def _unpack_int(body: bytes) -> int:
+    return int.from_bytes(body, "little", signed=True)
+
+
+PAIR = Struct("<BI")
+TAILS: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {
+    "bytes": (bytes, bytes),
+    "text": (lambda text: text.encode("utf-8", "surrogatepass"), lambda body: body.decode("utf-8", "surrogatepass")),
+    "int": (_pack_int, _unpack_int),
+    "pairs": (_pack_pairs, lambda body: list(PAIR.iter_unpack(body))),
+    "handles": (
+        lambda handles: b"".join(map(HANDLE.pack, handles)),
+        lambda body: [handle for (handle,) in HANDLE.iter_unpack(body)],
+    ),
+    "description": (pack_description, unpack_description),
+    "limit": (lambda limit: pack_texts(*([] if limit is None else [str(limit)])), lambda body: _limit(body)),
+}
+
+
+def _limit(body: bytes) -> int | None:
+    texts = unpack_texts(body)
+    return int(texts[0]) if texts else None
+
+
+class Layout:
+    """A struct (in which `s` stands for short ASCII strings), then at most one tail."""
+
+    def __init__(self, head: str, tail: str = "") -> None:
+        self._head = Struct("<" + head)
+        self._fields = len(self._head.unpack(bytes(self._head.size)))
+        self._tail = TAILS[tail] if tail else None
+
+    def pack(self, *values: Any) -> bytes:
+        head = [value.encode() if isinstance(value, str) else value for value in values[: self._fields]]
+        return self._head.pack(*head) + (self._tail[0](*values[self._fields :]) if self._tail else b"")
+
+    def unpack(self, body: bytes) -> tuple[Any, ...]:
+        fields = self._head.unpack_from(body) if self._tail else self._head.unpack(body)
+        head = [field.rstrip(b"\0").decode() if isinstance(field, bytes) else field for field in fields]
+        return (*head, self._tail[1](body[self._head.size :])) if self._tail else tuple(head)
+
+
+class Operation:
+    """One method of the executor: its name, its code on the wire, its arguments and its result."""
+
+    def __init__(self, name: str, code: int, arguments: Layout, result: Layout) -> None:
+        self.name = name
+        self.code = code
+        self.arguments = arguments
+        self._result = result
+
+    def pack_result(self, result: Any) -> bytes:
+        if result is None:
+            return self._result.pack()
+        return self._result.pack(*result) if isinstance(result, tuple) else self._result.pack(result)
+
+    def unpack_result(self, body: bytes) -> Any:
+        values = self._result.unpack(body)
+        if len(values) == 1:
+            return values[0]
+        return values or None
+
+
+def _operations(*rows: tuple[str, Layout, Layout]) -> dict[str, Operation]:
+    return {name: Operation(name, FIRST_REQUEST + index, *layouts) for index, (name, *layouts) in enumerate(rows)}
+
+
+_NOTHING, _A_HANDLE, _BYTES = Layout(""), Layout("I"), Layout("", "bytes")
+
+OPERATIONS = _operations(
+    ("convert", Layout("", "text"), _BYTES),
+    ("compile", _BYTES, Layout("I", "description")),
+    ("serialize", _A_HANDLE, _BYTES),
+    ("instantiate", Layout("I", "pairs"), _A_HANDLE),
+    ("make_memory", Layout("I", "limit"), _A_HANDLE),
+    ("read", Layout("IQQ"), _BYTES),
+    ("write", Layout("IQ", "bytes"), _NOTHING),
+    ("memory_pages", _A_HANDLE, Layout("Q")),
+    ("grow", Layout("IQ"), Layout("Q")),
+    ("make_global", Layout("4s?", "int"), _A_HANDLE),
+    ("get_global", _A_HANDLE, Layout("", "int")),
+    ("set_global", Layout("I", "int"), _NOTHING),
+    ("table_size", _A_HANDLE, Layout("Q")),
+    ("release", Layout("", "handles"), _NOTHING),
+)
+# These two carry values, packed by the function's signature.
+CALL, MAP = FIRST_REQUEST - 2, FIRST_REQUEST - 1
+MAP_HEAD = Struct("<II")
+BY_CODE = {operation.code: operation for operation in OPERATIONS.values()}
+RELEASE = OPERATIONS["release"].code

@@ -1,0 +1,179 @@
+"""Which backends a test runs on, and in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from pytest_wasmer import markers, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_wasmer.engines.registry import Availability, Registry
+    from pytest_wasmer.settings import Setting
+
+FIXTURE = "wasm_backend"
+GROUPS = ("all", "available")
+
+
+class Selection(NamedTuple):
+    """`names` in the fixed order; `missing`, what was asked for by `available` and does not work here."""
+
+    names: list[str]
+    missing: list[Availability]
+
+
+def select(setting: Setting, registry: Registry) -> Selection:
+    """The backends of this run. Raises UsageError for an unknown name, and for a named one that does not work here."""
+    from pytest_wasmer.engines.registry import COMPILERS
+
+    place = settings.where(settings.BACKENDS, setting)
+    asked = settings.words(setting.value)
+    for name in asked:
+        if name not in registry.names and name not in GROUPS:
+            known = [*registry.names, *GROUPS]
+            raise pytest.UsageError(
+                f"{place}: backend {settings.unknown(name, known)} Known: {', '.join(registry.names)}; "
+                f"special: {', '.join(GROUPS)}."
+            )
+    required = {name for word in asked for name in (COMPILERS if word == "all" else (word,)) if name not in GROUPS}
+    wanted = required | set(COMPILERS if "available" in asked else ())
+    found = [registry.availability(name) for name in registry.names if name in wanted]
+    missing = [item for item in found if not item.works]
+    working = [item.spec.name for item in found if item.works]
+    lacking = [item for item in missing if item.spec.name in required]
+    if lacking:
+        raise pytest.UsageError(f"{place}={setting.value} needs what does not work here.\n{_remedies(lacking, working)}")
+    return Selection(working, missing)
+
+
+def _remedies(missing: Sequence[Availability], working: Sequence[str]) -> str:
+    lines = [f"    {item.spec.name}: {item.reason}\n        {item.remedy}" for item in missing]
+    if working:
+        lines.append(f"Or run what works ({', '.join(working)}): --wasm-backends=available")
+    return "\n".join(lines)
+
+
+def no_backend(selection: Selection) -> str:
+    """Why no Wasm test can run here."""
+    return f"no Wasm backend works here:\n{_remedies(selection.missing, [])}"
+
+
+def parametrize(metafunc: pytest.Metafunc, selection: Callable[[], Selection], known: Sequence[str]) -> None:
+    """Let a test that uses `wasm_backend` run on each backend. Backend first in the id, also if there is one only.
+
+    Raises CollectError for wrong markers, for overrides of the fixture, and where no backend works.
+    """
+    if FIXTURE not in metafunc.fixturenames:
+        return
+    item = metafunc.definition
+    _refuse_overrides(metafunc)
+    restrictions, xfails = markers.restrictions(item, known), markers.xfails(item, known)
+    chosen = selection()
+    if not chosen.names:
+        raise pytest.Collector.CollectError(no_backend(chosen))
+    params = []
+    for name in chosen.names:
+        marks = [pytest.mark.skip(reason=str(rule)) for rule in restrictions if rule.excludes(name)][:1]
+        if name in xfails:
+            marks.append(pytest.mark.xfail(reason=xfails[name], strict=True))
+        params.append(pytest.param(name, id=name, marks=marks))
+    metafunc.parametrize(FIXTURE, params, indirect=True, scope="session")
+
+
+def _refuse_overrides(metafunc: pytest.Metafunc) -> None:
+    """The factories are cached for the session: another `wasm_backend` of one test would leak into the others."""
+    item = metafunc.definition
+    remedy = f"choose backends by marker: @pytest.mark.wasm_backends('llvm') ({item.nodeid})"
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+        if FIXTURE in ([name.strip() for name in names.split(",")] if isinstance(names, str) else names):
+            raise pytest.Collector.CollectError(f"{FIXTURE} cannot be parametrized; {remedy}")
+    if len(metafunc._arg2fixturedefs.get(FIXTURE, ())) > 1:
+        raise pytest.Collector.CollectError(f"fixture {FIXTURE} cannot be overridden; {remedy}")
+
+
+def backend_of(item: pytest.Item) -> str | None:
+    """The backend that a test is parametrized with."""
+    callspec = getattr(item, "callspec", None)
+    name = callspec.params.get(FIXTURE) if callspec is not None else None
+    return name if isinstance(name, str) else None
+
+
+def left_to(item: pytest.Item, selection: Selection, known: Sequence[str]) -> list[str]:
+    """The selected backends that the markers of a test leave."""
+    rules = markers.restrictions(item, known)
+    return [name for name in selection.names if not any(rule.excludes(name) for rule in rules)]
+
+
+def only_backend(item: pytest.Item, selection: Selection, known: Sequence[str]) -> str:
+    """The backend of a test that cannot be parametrized: the only one that its markers and the selection leave.
+
+    Skips where they leave none; fails where they leave a choice, since the first one would be a silent one.
+    """
+    left = left_to(item, selection, known)
+    if not selection.names:
+        pytest.fail(no_backend(selection), pytrace=False)
+    if not left:
+        pytest.skip(f"{markers.restrictions(item, known)[0]} (selected: {', '.join(selection.names)})")
+    if len(left) > 1:
+        pytest.fail(_choice_text(item, left), pytrace=False)
+    return left[0]
+
+
+def _choice_text(item: pytest.Item, left: Sequence[str]) -> str:
+    import unittest
+
+    said = f"{item.nodeid} asks for a Wasm fixture but does not run on each backend ({', '.join(left)})"
+    cls = getattr(item, "cls", None)
+    if isinstance(cls, type) and issubclass(cls, unittest.TestCase):
+        return (
+            f"{said}: a TestCase cannot be parametrized\n"
+            f"Use a plain class, or say @pytest.mark.wasm_backends({left[0]!r})"
+        )
+    return (
+        f"{said}: it is requested by getfixturevalue\n"
+        f"Name the fixture in the test's signature, or add @pytest.mark.usefixtures({FIXTURE!r})"
+    )
+
+
+def mark_unparametrized(
+    items: Sequence[pytest.Item], selection: Callable[[], Selection], known: Callable[[], Sequence[str]]
+) -> None:
+    """`wasm_xfail` for tests that cannot be parametrized: it counts on the one backend that they run on."""
+    for item in items:
+        if backend_of(item) is None and item.get_closest_marker("wasm_xfail") is not None:
+            left = left_to(item, selection(), known())
+            reason = markers.xfails(item, known()).get(left[0]) if len(left) == 1 else None
+            if reason:
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]) -> list[pytest.Item]:
+    """By file, then backend, then the same order of tests in each backend; files without Wasm tests stay as they are.
+
+    Backends keep together within a file, so that its fixtures are set up once per backend, and instances
+    shared between tests have the same history on each backend, also in random order.
+    """
+    backends = [backend_of(item) for item in items]
+    if not any(backends):
+        return items
+    ranks = known()
+    files: dict[object, int] = {}
+    tests: dict[object, int] = {}
+    keys = []
+    for item, backend in zip(items, backends, strict=True):
+        rank = -1 if backend is None else ranks.index(backend)
+        keys.append((files.setdefault(item.path, len(files)), rank, tests.setdefault(_test_of(item), len(tests))))
+    return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
+
+
+def _test_of(item: pytest.Item) -> object:
+    """What is the same for one test on each backend."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None:
+        return item.nodeid
+    rest = tuple((name, index) for name, index in callspec.indices.items() if name != FIXTURE)
+    return (item.parent.nodeid if item.parent else "", getattr(item, "originalname", item.name), rest)

@@ -1,0 +1,212 @@
+"""From what the user passes as `imports` to what an instance is linked with."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST
+from pytest_wasmer.wasm.errors import LinkError
+from pytest_wasmer.wasm.externs import Extern, Owner
+from pytest_wasmer.wasm.types import REFERENCE_TYPES, FunctionType, GlobalType, TableType, kind_of
+from pytest_wasmer.wasm.values import Converter, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
+
+    from pytest_wasmer.engines.api import Values
+    from pytest_wasmer.runtime.connection import Connection
+    from pytest_wasmer.wasm.instance import Caller, Exports, Instance
+    from pytest_wasmer.wasm.types import ExternType
+
+    #: Per module name a mapping (or another instance's exports) from field names to functions, memories, ...
+    Imports: TypeAlias = "Mapping[str, Mapping[str, Any] | Exports | Instance]"
+
+
+class Linked(NamedTuple):
+    """`pairs` for the executor; `hosts` and `externs` for the instance to hold; `leaks`, who may keep its functions."""
+
+    pairs: list[tuple[int, int]]
+    hosts: list[HostFunction]
+    externs: list[Extern[Any]]
+    leaks: list[Owner]
+
+
+def link(wanted: list[tuple[str, str, ExternType]], given: Imports, connection: Connection, name: str) -> Linked:
+    """Find, check and bind every import of module `name`. Raises `LinkError` naming the import."""
+    found = [(module, field, type_, _lookup(given, module, field)) for module, field, type_ in wanted]
+    missing = [(module, field, type_) for module, field, type_, value in found if value is _MISSING]
+    if missing:
+        raise LinkError(_missing_text(missing, given, name))
+    linked = Linked([], [], [], [])
+    for module, field, type_, value in found:
+        _link_one(f"{module}.{field}", type_, value, connection, name, linked)
+    return linked
+
+
+_MISSING = object()
+
+
+def _namespace(given: Imports, module: str) -> Any:
+    namespace: Any = given.get(module, {})
+    return getattr(namespace, "exports", namespace) if not hasattr(namespace, "__getitem__") else namespace
+
+
+def _lookup(given: Imports, module: str, field: str) -> Any:
+    namespace = _namespace(given, module)
+    return namespace[field] if field in namespace else _MISSING
+
+
+def _missing_text(missing: list[tuple[str, str, ExternType]], given: Imports, name: str) -> str:
+    lines = [f"{name} imports what it is not given:"]
+    for module, field, type_ in missing:
+        lines.append(f"    {module}.{field}: {kind_of(type_)} {type_}{_suggestion(given, module, field)}")
+    module, field, type_ = missing[0]
+    value = "lambda *arguments: ..." if isinstance(type_, FunctionType) else f"a {type_}"
+    lines.append(f"Give it by imports={{{module!r}: {{{field!r}: {value}}}}}")
+    return "\n".join(lines)
+
+
+def _suggestion(given: Imports, module: str, field: str) -> str:
+    if module not in given:
+        near = get_close_matches(module, list(given), 1)
+        return f"  (did you mean {module!r} by {near[0]!r}?)" if near else ""
+    near = get_close_matches(field, list(_namespace(given, module)), 1)
+    return f"  (did you mean {field!r} by {near[0]!r}?)" if near else ""
+
+
+def _link_one(label: str, type_: ExternType, value: Any, connection: Connection, name: str, linked: Linked) -> None:
+    if isinstance(value, Extern):
+        owner, handle = _link_extern(label, type_, value, connection, name)
+        linked.pairs.append((IS_HANDLE, handle))
+        linked.externs.append(value)
+        if _may_keep_references(type_):
+            linked.leaks.append(owner)
+    elif isinstance(type_, FunctionType) and callable(value):
+        host = HostFunction(label, type_, value, name)
+        linked.pairs.append((IS_HOST, connection.hosts.register(host)))
+        linked.hosts.append(host)
+    else:
+        raise LinkError(f"{name}: import {label} is a {_said(type_)}, given {describe(value)}\n{_remedy(type_)}")
+
+
+def _link_extern(
+    label: str, type_: ExternType, value: Extern[Any], connection: Connection, name: str
+) -> tuple[Owner, int]:
+    agrees = value.type == type_ if isinstance(type_, (FunctionType, GlobalType)) else type(value.type) is type(type_)
+    if not agrees:
+        raise LinkError(f"{name}: import {label} is a {_said(type_)}, given a {_said(value.type)}")
+    owner, handle = value._link(connection)
+    if owner.connection is not connection:
+        if owner.connection.backend != connection.backend:
+            raise LinkError(
+                f"{name}: import {label} is linked on {connection.backend}, but {value.name!r} of {owner.name} belongs to "
+                f"{owner.connection.backend}\nMake both in the same test, on the same backend."
+            )
+        value._use()  # raises: its engine process is gone
+    return owner, handle
+
+
+def _said(type_: ExternType) -> str:
+    return f"function {type_}" if isinstance(type_, FunctionType) else str(type_)
+
+
+def _remedy(type_: ExternType) -> str:
+    if isinstance(type_, FunctionType):
+        return "Give a Python function, or a function that another instance exports."
+    if isinstance(type_, GlobalType):
+        mutable = ", mutable=True" if type_.mutable else ""
+        return f'Give Global("{type_.value_type}", value{mutable}), or a global that another instance exports.'
+    if isinstance(type_, TableType):
+        return "Give a table that another instance exports: the wasmer wheels cannot make tables."
+    maximum = "" if type_.maximum is None else f", maximum={type_.maximum}"
+    return f"Give Memory({type_.minimum}{maximum}), or a memory that another instance exports."
+
+
+def _may_keep_references(type_: ExternType) -> bool:
+    """Whether the importer's functions may come to sit in what it imports, and be called after it is dropped."""
+    if isinstance(type_, FunctionType):
+        return bool({*type_.params, *type_.results} & {*REFERENCE_TYPES})
+    if isinstance(type_, GlobalType):
+        return type_.mutable and type_.value_type in REFERENCE_TYPES
+    return isinstance(type_, TableType)
+
+
+class HostFunction:
+    """A Python function as Wasm calls it: bits in, bits out."""
+
+    def __init__(self, name: str, type_: FunctionType, function: Callable[..., Any], importer: str) -> None:
+        references = sorted({*type_.params, *type_.results} & {*REFERENCE_TYPES})
+        if references:
+            raise LinkError(
+                f"{importer}: import {name}{type_} cannot be a Python function: the engine does not pass "
+                f"{' and '.join(references)}"
+            )
+        self.name = name
+        self.type = ("func", *type_)
+        self._function_type = type_
+        self._function = function
+        self._params = Converter(type_.params, str)
+        self._results = Converter(type_.results, self._what)
+        self._takes_caller = takes_caller(function)
+        self._instance: Callable[[], Instance | None] = _no_instance
+
+    def _what(self, index: int) -> str:
+        return f"result {index + 1} ({self._function_type.results[index]}) of host function {self.name}"
+
+    def __call__(self, values: Values) -> Values:
+        __tracebackhide__ = True
+        arguments = self._params.from_bits(values)
+        if self._takes_caller:
+            from pytest_wasmer.wasm.instance import Caller
+
+            result = self._function(Caller(self), *arguments)
+        else:
+            result = self._function(*arguments)
+        return self._results.to_bits(self._in_a_row(result))
+
+    def introduce(self, instance: Instance) -> None:
+        """Say who imports this: held weakly, since the instance holds this."""
+        seen, again = weakref.ref(instance), instance.weak_view()
+        self._instance = lambda: seen() or again()
+
+    @property
+    def instance(self) -> Instance | None:
+        """The instance that imports this; None as long as there is none."""
+        return self._instance()
+
+    def _in_a_row(self, result: Any) -> tuple[Any, ...]:
+        count = len(self._function_type.results)
+        if count == 1:
+            return (result,)
+        if count == 0 and result is None:
+            return ()
+        if count > 1 and isinstance(result, (tuple, list)) and len(result) == count:
+            return tuple(result)
+        expected = f"a tuple of {count}" if count else "None"
+        raise TypeError(
+            f"host function {self.name}{self._function_type} must return {expected}, not {describe(result)}"
+        )
+
+
+def _no_instance() -> None:
+    return None
+
+
+def takes_caller(function: Callable[..., Any]) -> bool:
+    """Whether the first parameter is annotated `Caller`, also where annotations are strings."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return False
+    if not parameters:
+        return False
+    annotation = parameters[0].annotation
+    if isinstance(annotation, str):
+        return annotation.rpartition(".")[2] == "Caller"
+    from pytest_wasmer.wasm.instance import Caller
+
+    return annotation is Caller

@@ -1,0 +1,92 @@
+"""Where a module comes from: a path, bytes, or WAT text."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_wasmer.wasm import binary
+from pytest_wasmer.wasm.errors import SourceError
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    #: What the fixtures take.
+    SourceLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview
+
+
+class Source(NamedTuple):
+    """`name` is for messages. One of `wasm` and `wat` is there."""
+
+    name: str
+    wasm: bytes | None
+    wat: str | None
+
+
+def read(source: SourceLike, asking: Path, rootdir: Path) -> Source:
+    """The bytes or the WAT text of a source.
+
+    Relative paths are looked up from `asking`, the directory of the file that calls the factory, then from each
+    of its parents up to `rootdir`. Raises SourceError, TypeError.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _binary("<bytes>", bytes(source))
+    if isinstance(source, str) and source.lstrip().startswith(("(", ";;")):
+        return Source("<WAT text>", None, source)
+    if isinstance(source, (str, os.PathLike)):
+        return _file(_find(Path(source), asking, rootdir), rootdir)
+    raise TypeError(f"a source is a path, bytes, or WAT text, not {type(source).__name__}")
+
+
+def _find(path: Path, asking: Path, rootdir: Path) -> Path:
+    if path.is_absolute():
+        candidates = [path]
+    else:
+        parents = [asking, *asking.parents]
+        folders = parents[: parents.index(rootdir) + 1] if rootdir in parents else [asking]
+        candidates = [folder / path for folder in folders]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    what = "is a directory" if any(candidate.is_dir() for candidate in candidates) else "not found"
+    looked = "\n".join(f"    {candidate}" for candidate in candidates)
+    raise SourceError(
+        f"module {str(path)!r} {what}; looked at\n{looked}\n"
+        "Paths are relative to the file that asks, then to its parents up to pytest's rootdir."
+    )
+
+
+def _file(path: Path, rootdir: Path) -> Source:
+    name = str(path.relative_to(rootdir)) if path.is_relative_to(rootdir) else str(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"module {name} cannot be read: {error.strerror}") from error
+    if path.suffix.lower() == ".wat" and not content.startswith(binary.MAGIC):
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{name} is not UTF-8 text: byte {content[error.start]:#04x} at offset {error.start}") from None
+        if not text.strip():
+            raise SourceError(f"{name} is empty\nThe smallest module is: (module)")
+        return Source(name, None, text)
+    return _binary(name, content)
+
+
+def _binary(name: str, wasm: bytes) -> Source:
+    binary.check(wasm, name)
+    return Source(name, wasm, None)
+
+
+def wat_error(name: str, wat: str, text: str) -> SourceError:
+    """The error for a WAT text that the converter refuses with `text` (wast's: message, then "--> <anon>:line:column")."""
+    place = re.search(r"--> <anon>:(\d+):(\d+)", text)
+    message = text.splitlines()[0] if text else "not WAT"
+    if place is None:
+        return SourceError(f"{name}: {message}")
+    line, column = int(place[1]), int(place[2])
+    lines = wat.splitlines()
+    shown = lines[line - 1] if line <= len(lines) else ""
+    return SourceError(f"{name}:{line}:{column}: {message}\n    {shown}\n    {' ' * (column - 1)}^")

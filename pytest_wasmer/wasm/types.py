@@ -1,0 +1,73 @@
+"""The types of imports and exports (WebAssembly core specification, section 2.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from pytest_wasmer.engines import api
+
+VALUE_TYPES = ("i32", "i64", "f32", "f64", "v128")
+REFERENCE_TYPES = ("funcref", "externref")
+
+
+class FunctionType(NamedTuple):
+    """Value types by name, e.g. `("i32", "f64")`."""
+
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
+
+
+class MemoryType(NamedTuple):
+    """Limits in pages of 64 KiB."""
+
+    minimum: int
+    maximum: int | None
+
+    def __str__(self) -> str:
+        return f"memory of {limits_text(self.minimum, self.maximum)} pages"
+
+
+class GlobalType(NamedTuple):
+    value_type: str
+    mutable: bool
+
+    def __str__(self) -> str:
+        return f"{'mutable' if self.mutable else 'immutable'} global of type {self.value_type}"
+
+
+class TableType(NamedTuple):
+    """Limits in elements."""
+
+    element_type: str
+    minimum: int
+    maximum: int | None
+
+    def __str__(self) -> str:
+        return f"table of {limits_text(self.minimum, self.maximum)} elements of type {self.element_type}"
+
+
+if TYPE_CHECKING:
+    ExternType: TypeAlias = FunctionType | MemoryType | GlobalType | TableType
+
+_BY_KIND = {"func": FunctionType, "memory": MemoryType, "global": GlobalType, "table": TableType}
+
+
+def extern_type(primitive: api.ExternType) -> ExternType:
+    """The type for an extern type of the engine contract."""
+    kind, *fields = primitive
+    return _BY_KIND[kind](*fields)
+
+
+def kind_of(type_: ExternType) -> str:
+    """"function", "memory", "global" or "table"."""
+    return type(type_).__name__.removesuffix("Type").lower()
+
+
+def limits_text(minimum: int, maximum: int | None) -> str:
+    return f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
