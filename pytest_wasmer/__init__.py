@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from pytest_wasmer.fixtures import InstanceFactory, ModuleFactory
     from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongThread
     from pytest_wasmer.wasm.errors import CompileError, LinkError, MissingExport, SourceError
-    from pytest_wasmer.wasm.externs import Function, Global, Memory, Table
+    from pytest_wasmer.wasm.function import Function
     from pytest_wasmer.wasm.instance import Caller, Exports, Instance
+    from pytest_wasmer.wasm.memory import Memory
     from pytest_wasmer.wasm.module import Module
     from pytest_wasmer.wasm.traps import Trap, TrapKind
     from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType
     from pytest_wasmer.wasm.values import f32_bits, f32_from_bits, f64_bits, f64_from_bits
+    from pytest_wasmer.wasm.variables import Global, Table
 
 __version__ = "0.1.0"
 
@@ -26,7 +28,9 @@ _HOMES = {
     "fixtures": ("InstanceFactory", "ModuleFactory"),
     "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongThread"),
     "wasm.errors": ("CompileError", "LinkError", "MissingExport", "SourceError"),
-    "wasm.externs": ("Function", "Global", "Memory", "Table"),
+    "wasm.function": ("Function",),
+    "wasm.memory": ("Memory",),
+    "wasm.variables": ("Global", "Table"),
     "wasm.instance": ("Caller", "Exports", "Instance"),
     "wasm.module": ("Module",),
     "wasm.traps": ("Trap", "TrapKind"),

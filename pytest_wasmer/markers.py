@@ -20,7 +20,7 @@ class Restriction(NamedTuple):
     reason: str
 
     def excludes(self, backend: str) -> bool:
-        return backend in self.exclude or bool(self.names) and backend not in self.names
+        return backend in self.exclude or (bool(self.names) and backend not in self.names)
 
     def __str__(self) -> str:
         listed = [repr(name) for name in self.names]

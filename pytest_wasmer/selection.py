@@ -45,7 +45,9 @@ def select(setting: Setting, registry: Registry) -> Selection:
     working = [item.spec.name for item in found if item.works]
     lacking = [item for item in missing if item.spec.name in required]
     if lacking:
-        raise pytest.UsageError(f"{place}={setting.value} needs what does not work here.\n{_remedies(lacking, working)}")
+        raise pytest.UsageError(
+            f"{place}={setting.value} needs what does not work here.\n{_remedies(lacking, working)}"
+        )
     return Selection(working, missing)
 
 

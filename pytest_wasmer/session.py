@@ -101,12 +101,13 @@ class WasmSession:
     def before(self, item: pytest.Item) -> None:
         """A test that cannot be parametrized must not get the backend of the one before: pytest has cached it."""
         self.renew_fixtures()
-        if self._said is not None and selection.backend_of(item) is None:
-            if selection.left_to(item, self.selection, self.registry.names) != [self._said]:
-                self._finish(FIXTURE)
+        if self._said is None or selection.backend_of(item) is not None:
+            return
+        if selection.left_to(item, self.selection, self.registry.names) != [self._said]:
+            self._finish(FIXTURE)
 
     def renew_fixtures(self) -> None:
-        """Let go of what fixtures of wider scope hold of a lost engine process: they are made anew for the next test."""
+        """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
         if self._stale:
             self._stale = False
             for name in FACTORIES:
@@ -141,4 +142,3 @@ class WasmSession:
 
 
 SESSION = pytest.StashKey[WasmSession]()
-

@@ -115,7 +115,9 @@ def _first_given(config: pytest.Config, option: Option) -> Setting:
 
 def where(option: Option, setting: Setting) -> str:
     """How a message names the place of a bad value: "--wasm-backends", or "wasm_backends (from pytest.ini)"."""
-    return setting.source if setting.source in (option.flag, option.variable) else f"{option.ini} (from {setting.source})"
+    return (
+        setting.source if setting.source in (option.flag, option.variable) else f"{option.ini} (from {setting.source})"
+    )
 
 
 def unknown(value: str, known: Sequence[str]) -> str:

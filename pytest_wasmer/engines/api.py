@@ -105,9 +105,7 @@ class Engine:
         """
         raise NotImplementedError
 
-    def caller(
-        self, function: Native, params: Sequence[str], results: Sequence[str]
-    ) -> Callable[[Values], Values]:
+    def caller(self, function: Native, params: Sequence[str], results: Sequence[str]) -> Callable[[Values], Values]:
         """What calls `function`: values in, values out. It raises `Trapped` and lets `HostRaised` through."""
         raise NotImplementedError
 
@@ -128,9 +126,7 @@ class Engine:
 
         return map_calls
 
-    def make_function(
-        self, params: Sequence[str], results: Sequence[str], host: Callable[[Values], Values]
-    ) -> Native:
+    def make_function(self, params: Sequence[str], results: Sequence[str], host: Callable[[Values], Values]) -> Native:
         """A host function; `host` may raise `HostRaised`, which must reach the caller of the Wasm code."""
         raise NotImplementedError
 

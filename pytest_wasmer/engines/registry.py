@@ -68,7 +68,9 @@ class Registry:
         """Whether the backend works here; the first time a library is met, this runs a child process."""
         if name not in self._known:
             spec = self._specs[name]
-            self._known[name] = self._wheel(spec) if spec.engine.startswith("pytest_wasmer.") else Availability(spec, True)
+            self._known[name] = (
+                self._wheel(spec) if spec.engine.startswith("pytest_wasmer.") else Availability(spec, True)
+            )
         return self._known[name]
 
     def _wheel(self, spec: BackendSpec) -> Availability:
@@ -105,7 +107,15 @@ class Registry:
 def probe(spec: BackendSpec) -> tuple[bool, str]:
     """Load the engine in a child process and run a function. Its version, or why not."""
     # -I: nothing of the user's environment or directory may take part.
-    command = [spec.python, "-I", "-c", _PROBE, str(Path(__file__).resolve().parent.parent), spec.engine, spec.argument]
+    command = [
+        spec.python,
+        "-I",
+        "-c",
+        _PROBE,
+        str(Path(__file__).resolve().parent.parent),
+        spec.engine,
+        spec.argument,
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:

@@ -83,11 +83,10 @@ def trap_of(error: RuntimeError) -> Trapped | None:
 def give_back_memory() -> None:
     """The frame list of a stack overflow costs ~120 MB, which glibc would keep."""
     import ctypes
+    from contextlib import suppress
 
-    try:
+    with suppress(AttributeError, OSError, TypeError):  # another libc
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        pass  # not glibc
 
 
 def is_panic(error: BaseException) -> bool:
@@ -157,7 +156,7 @@ class WheelsEngine(Engine):
 
     def instantiate(self, module: Native, imports: Sequence[Native]) -> tuple[Native, list[Native]]:
         namespaces: dict[str, dict[str, Native]] = {}
-        for item, extern in zip(module.imports, imports):
+        for item, extern in zip(module.imports, imports, strict=True):
             namespaces.setdefault(item.module, {})[item.name] = extern
         objects = self._wasmer.ImportObject()
         for name, namespace in namespaces.items():
@@ -174,17 +173,12 @@ class WheelsEngine(Engine):
 
     # Calls
 
-    def caller(
-        self, function: Native, params: Sequence[str], results: Sequence[str]
-    ) -> Callable[[Values], Values]:
+    def caller(self, function: Native, params: Sequence[str], results: Sequence[str]) -> Callable[[Values], Values]:
         decode, encode = from_bits(params), result_bits(results)
 
         def call(values: Values) -> Values:
             try:
-                if decode is None:
-                    result = function(*values)
-                else:
-                    result = function(*decode(values))
+                result = function(*(values if decode is None else decode(values)))
             except HostRaised:
                 raise
             except BaseException as error:
@@ -218,9 +212,7 @@ class WheelsEngine(Engine):
 
         return map_calls
 
-    def make_function(
-        self, params: Sequence[str], results: Sequence[str], host: Callable[[Values], Values]
-    ) -> Native:
+    def make_function(self, params: Sequence[str], results: Sequence[str], host: Callable[[Values], Values]) -> Native:
         encode, decode = to_bits(params), from_bits(results)
         single = len(results) == 1
 
@@ -289,7 +281,10 @@ def failure_of(error: BaseException) -> BaseException:
 
 # Bits. The wheels take and give Python floats; the contract speaks of bits.
 
-FLOAT_BITS = {"f32": (struct.Struct("<f"), struct.Struct("<I")), "f64": (struct.Struct("<d"), struct.Struct("<Q"))}
+FLOAT_BITS = {
+    "f32": (struct.Struct("<f"), struct.Struct("<I")),
+    "f64": (struct.Struct("<d"), struct.Struct("<Q")),
+}
 
 
 def from_bits(types: Sequence[str]) -> Callable[[Values], tuple[Any, ...]] | None:
@@ -299,7 +294,7 @@ def from_bits(types: Sequence[str]) -> Callable[[Values], tuple[Any, ...]] | Non
     steps = [(FLOAT_BITS[name][0].unpack, FLOAT_BITS[name][1].pack) if name in FLOAT_BITS else None for name in types]
 
     def convert(values: Values) -> tuple[Any, ...]:
-        return tuple([step[0](step[1](value))[0] if step else value for value, step in zip(values, steps)])
+        return tuple([step[0](step[1](value))[0] if step else value for value, step in zip(values, steps, strict=True)])
 
     return convert
 
@@ -311,7 +306,7 @@ def to_bits(types: Sequence[str]) -> Callable[[Sequence[Any]], Values] | None:
     steps = [(FLOAT_BITS[name][1].unpack, FLOAT_BITS[name][0].pack) if name in FLOAT_BITS else None for name in types]
 
     def convert(values: Sequence[Any]) -> Values:
-        return tuple([step[0](step[1](value))[0] if step else value for value, step in zip(values, steps)])
+        return tuple([step[0](step[1](value))[0] if step else value for value, step in zip(values, steps, strict=True)])
 
     return convert
 
@@ -342,7 +337,9 @@ def wat_to_wasm(text: str) -> bytes:
     try:
         import wasmer
     except ImportError as error:
-        raise Refused("convert", f"the WAT converter is in the `wasmer` wheel, which cannot be imported: {error}") from None
+        raise Refused(
+            "convert", f"the WAT converter is in the `wasmer` wheel, which cannot be imported: {error}"
+        ) from None
     try:
         return bytes(wasmer.wat2wasm(text))
     except RuntimeError as error:

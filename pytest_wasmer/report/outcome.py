@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.session import WasmSession
 
 
-def complete(
-    report: pytest.TestReport, session: WasmSession, item: pytest.Item, call: pytest.CallInfo[None]
-) -> None:
+def complete(report: pytest.TestReport, session: WasmSession, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """Add what the summary needs, and fail a test that lost an engine process, or cannot even find its module.
 
     `wasm_xfail` must not hide those, nor may a test that catches every exception pass with a dead engine.

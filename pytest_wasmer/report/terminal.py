@@ -86,9 +86,16 @@ class Tally:
     def _row(self, name: str) -> Row:
         outcomes = list(self._outcomes[name].values())
         compiles = self._compiles.get(name, [])
-        counts = [outcomes.count(outcome) for outcome in ("passed", "failed", "skipped", "xfailed")]
-        running = max(0.0, self._durations[name] - sum(compiles))
-        return Row(name, *counts, len(compiles), sum(compiles), running)
+        return Row(
+            name,
+            outcomes.count("passed"),
+            outcomes.count("failed"),
+            outcomes.count("skipped"),
+            outcomes.count("xfailed"),
+            len(compiles),
+            sum(compiles),
+            max(0.0, self._durations[name] - sum(compiles)),
+        )
 
 
 COLUMNS = ("backend", "passed", "failed", "skipped", "xfailed", "compiled", "compiling", "running")
@@ -106,4 +113,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 def _aligned(line: Iterable[str], widths: Sequence[int]) -> list[str]:
     first, *numbers = line
-    return [first.ljust(widths[0]), *[cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]]
+    return [
+        first.ljust(widths[0]),
+        *[cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)],
+    ]

@@ -132,7 +132,7 @@ def tie_to_parent(lifeline: int) -> None:
     from select import select
 
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)  # type: ignore[attr-defined]
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     if select([lifeline], [], [], 0)[0]:
         os._exit(0)  # the parent was gone before SIGIO was asked for
 

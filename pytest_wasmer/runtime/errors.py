@@ -14,9 +14,7 @@ class EngineLost(WasmError):
     end of what it printed. `interrupted`: this process ended it, because something interrupted the wait.
     """
 
-    def __init__(
-        self, backend: str, cause: str, request: str, output: str = "", *, interrupted: bool = False
-    ) -> None:
+    def __init__(self, backend: str, cause: str, request: str, output: str = "", *, interrupted: bool = False) -> None:
         super().__init__(backend, cause, request, output)
         self.interrupted = interrupted
         self.backend = backend
@@ -25,7 +23,10 @@ class EngineLost(WasmError):
         self.output = output
 
     def __str__(self) -> str:
-        lines = [f"the {self.backend} engine process was lost: {self.cause}", f"It was serving: {self.request}"]
+        lines = [
+            f"the {self.backend} engine process was lost: {self.cause}",
+            f"It was serving: {self.request}",
+        ]
         if self.output:
             lines += ["Its last output:", *[f"    {line}" for line in self.output.splitlines()]]
         lines.append(f"The next test gets a new process. This backend alone: pytest --wasm-backends={self.backend}")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from pytest_wasmer.engines.api import Refused
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -87,7 +85,7 @@ class Executor:
         _, wanted, provided = self._descriptions[module]
         natives: list[Native] = []
         keeps: list[object] = [self._natives[module]]
-        for (kind, number), (_, _, type_) in zip(imports, wanted):
+        for (kind, number), (_, _, type_) in zip(imports, wanted, strict=True):
             if kind == IS_HOST:
                 natives.append(self._host_function(number, type_))
             else:
@@ -95,10 +93,8 @@ class Executor:
                 keeps.append(self._record_of.get(number))
         keeps.append(natives)
         instance, externs = self._engine.instantiate(self._natives[module], natives)
-        if len(externs) != len(provided):
-            raise Refused("instantiate", f"{len(externs)} exports of {len(provided)}")
         handle = self._keep(instance, ("instance",))
-        exports = [self._keep(extern, type_) for extern, (_, type_) in zip(externs, provided)]
+        exports = [self._keep(extern, type_) for extern, (_, type_) in zip(externs, provided, strict=True)]
         record = Record(instance, exports, keeps)
         self._records[handle] = record
         for export in exports:
@@ -126,7 +122,7 @@ class Executor:
                     self._callers,
                     self._mappers,
                 ):
-                    table.pop(number, None)  # type: ignore[attr-defined]
+                    table.pop(number, None)
 
     def _keep(self, native: Native, type_: ExternType) -> int:
         handle = self._next

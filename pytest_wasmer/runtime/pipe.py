@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import struct
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.engines.api import HostRaised, OutOfBounds, Refused, Trapped
 from pytest_wasmer.runtime import wire
@@ -13,7 +13,7 @@ from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, 
 from pytest_wasmer.runtime.process import EngineProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pytest_wasmer.engines.api import Values
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Rows of one message of `map`: large enough that the message costs nothing, small enough to stay in the cache.
 MAP_ROWS = 1 << 16
 LOCK_WAIT = 0.05
+# What decoding raises on bytes that are not what they should be.
+NONSENSE = (wire.Nonsense, struct.error, ValueError, LookupError)
 
 
 class PipeConnection(Connection):
@@ -35,11 +37,16 @@ class PipeConnection(Connection):
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
         self._lock = Lock()
         self._owner: int | None = None
-        with self._guarded("its start"):
+        try:
             op, sequence, body = self._frames.read()
             if (op, sequence) != (wire.HELLO, 0):
                 raise wire.Nonsense("it did not say hello")
             (self.version,) = wire.unpack_texts(body)
+        except BaseException as error:
+            failure = self._failure(error, "nothing yet: it was starting", None)
+            if failure is error:
+                raise
+            raise failure from None
 
     @property
     def pid(self) -> int:
@@ -49,12 +56,7 @@ class PipeConnection(Connection):
     def request(self, operation: str, *arguments: Any, about: str) -> Any:
         __tracebackhide__ = True
         kind = wire.OPERATIONS[operation]
-        body = kind.arguments.pack(*arguments)
-        with self._guarded(about):
-            answer = self._exchange(kind.code, body, about)
-            if type(answer) is bytes:
-                return kind.unpack_result(answer)
-        raise answer
+        return self._ask(kind.code, kind.arguments.pack(*arguments), kind.unpack_result, about)
 
     def caller(
         self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
@@ -64,11 +66,7 @@ class PipeConnection(Connection):
 
         def call(values: Values) -> Values:
             __tracebackhide__ = True
-            with self._guarded(about, values):
-                answer = self._exchange(wire.CALL, prefix + pack(values), about)
-                if type(answer) is bytes:
-                    return unpack(answer)
-            raise answer
+            return self._ask(wire.CALL, prefix + pack(values), unpack, about, values)  # type: ignore[no-any-return]
 
         return call
 
@@ -77,22 +75,22 @@ class PipeConnection(Connection):
     ) -> Callable[[Sequence[Values]], list[Values | Trapped]]:
         arguments, outcomes = self._codec(params), self._codec(results)
 
+        def map_rows(rows: Sequence[Values]) -> list[Values | Trapped]:
+            __tracebackhide__ = True
+
+            def unpack(body: bytes) -> list[Values | Trapped]:
+                return wire.unpack_outcomes(body, outcomes, len(rows))
+
+            body = wire.MAP_HEAD.pack(handle, len(rows)) + arguments.pack_rows(rows)
+            what = f"{about}, mapped over {len(rows)} tuples"
+            return self._ask(wire.MAP, body, unpack, what)  # type: ignore[no-any-return]
+
         def map_calls(calls: Sequence[Values]) -> list[Values | Trapped]:
             __tracebackhide__ = True
-            found: list[Values | Trapped] = []
-            for start in range(0, len(calls), MAP_ROWS):
-                rows = calls[start : start + MAP_ROWS]
-                body = wire.MAP_HEAD.pack(handle, len(rows)) + arguments.pack_rows(rows)
-                with self._guarded(f"{about}, {len(rows)} calls in one message"):
-                    answer = self._exchange(wire.MAP, body, about)
-                    if type(answer) is bytes:
-                        part = wire.unpack_outcomes(answer, outcomes)
-                        if len(part) != len(rows):
-                            raise wire.Nonsense(f"{len(part)} outcomes of {len(rows)} calls")
-                        found += part
-                        continue
-                raise answer
-            return found
+            if len(calls) <= MAP_ROWS:
+                return map_rows(calls)
+            parts = [map_rows(calls[start : start + MAP_ROWS]) for start in range(0, len(calls), MAP_ROWS)]
+            return [outcome for part in parts for outcome in part]
 
         return map_calls
 
@@ -101,12 +99,35 @@ class PipeConnection(Connection):
 
     # One request
 
-    def _exchange(self, op: int, body: bytes, about: str) -> Any:
-        """The body of the answer, or the exception that it stands for (never raised here: see `_guarded`)."""
+    def _ask(
+        self, op: int, body: bytes, unpack: Callable[[bytes], Any], about: str, values: Values | None = None
+    ) -> Any:
+        """The unpacked answer. One thread at a time; raises what the executor raised, or `EngineLost`."""
+        __tracebackhide__ = True
+        if self.lost is not None:
+            raise InstanceLost(self.backend, self.lost.cause, about)
+        outermost = self._enter()
+        try:
+            answer = self._exchange(op, body)
+            if type(answer) is bytes:
+                return unpack(answer)
+        except BaseException as error:
+            failure = self._failure(error, about, values)
+            if failure is error:
+                raise
+        else:
+            failure = answer
+        finally:
+            if outermost:
+                self._owner = None
+                self._lock.release()
+        raise failure
+
+    def _exchange(self, op: int, body: bytes) -> Any:
+        """The body of the answer, or the exception that it stands for. Raises only where the engine process is lost."""
         __tracebackhide__ = True
         frames = self._frames
-        self._sequence += 1
-        sequence = self._sequence = self._sequence & 0xFFFFFFFF
+        sequence = self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         before = self._release_frame() if self.releases and not self.hosts.depth else b""
         frames.write(op, sequence, body, before)
         while True:
@@ -163,34 +184,27 @@ class PipeConnection(Connection):
 
     # Trouble
 
-    @contextmanager
-    def _guarded(self, about: str, values: Values | None = None) -> Iterator[None]:
-        """One thread at a time, and no going on after anything but a completely decoded answer.
+    def _failure(self, error: BaseException, about: str, values: Values | None) -> BaseException:
+        """What to raise when the exchange ended otherwise than by a completely decoded answer: this connection is lost.
 
-        Also when what arrives is an exception of this process, such as Ctrl-C or pytest-timeout's signal: the
-        answer that is still to come would be taken for that of the next request.
+        Also when `error` is an exception of this process, such as Ctrl-C or pytest-timeout's signal: the answer that
+        is still to come would be taken for that of the next request.
         """
-        __tracebackhide__ = True
-        if self.lost is not None:
-            raise InstanceLost(self.backend, self.lost.cause, about)
-        outermost = self._enter()
-        try:
-            yield
-        except wire.Closed:
-            self._lose(self._process.how_it_ended(), request_text(about, values))
-        except (wire.Nonsense, ValueError, IndexError, ArithmeticError, wire.StructError) as error:
-            self._process.kill()
-            self._lose(f"it sent nonsense and was killed: {error}", request_text(about, values))
-        except BaseException as error:
-            if self.lost is None:
-                self._process.kill()
-                cause = f"killed, because {type(error).__name__} interrupted the wait for its answer"
-                self.lost = EngineLost(self.backend, cause, request_text(about, values), interrupted=True)
-            raise
-        finally:
-            if outermost:
-                self._owner = None
-                self._lock.release()
+        if self.lost is not None:  # in a nested request
+            return error
+        request = about if values is None else f"{about} with ({', '.join(map(str, values))})"
+        if isinstance(error, wire.Closed):
+            cause = self._process.how_it_ended()
+            self.lost = EngineLost(self.backend, cause, request, self._process.tail())
+            return self.lost
+        self._process.kill()
+        if isinstance(error, NONSENSE):
+            cause = f"it sent nonsense and was killed: {error}"
+            self.lost = EngineLost(self.backend, cause, request, self._process.tail())
+            return self.lost
+        cause = f"killed, because {type(error).__name__} interrupted the wait for its answer"
+        self.lost = EngineLost(self.backend, cause, request, interrupted=True)
+        return error
 
     def _enter(self) -> bool:
         """Take the lock unless this thread has it. Whoever would wait for a host function is refused."""
@@ -206,11 +220,6 @@ class PipeConnection(Connection):
         self._owner = me
         return True
 
-    def _lose(self, cause: str, request: str) -> NoReturn:
-        __tracebackhide__ = True
-        self.lost = EngineLost(self.backend, cause, request, self._process.tail())
-        raise self.lost from None
-
     def take_output(self) -> str:
         return self._process.take_output()
 
@@ -218,7 +227,3 @@ class PipeConnection(Connection):
         if self.lost is None:
             self.lost = EngineLost(self.backend, "the session has ended", "nothing")
         self._process.close()
-
-
-def request_text(about: str, values: Values | None) -> str:
-    return about if values is None else f"{about} with ({', '.join(map(str, values))})"

@@ -11,7 +11,7 @@ import threading
 import weakref
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from pytest_wasmer.runtime.wire import Frames
 
@@ -65,7 +65,7 @@ class EngineProcess:
             _close(lifeline)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._ends = [self.process.stdin, self.process.stdout]
+        self._ends: list[IO[bytes]] = [self.process.stdin, self.process.stdout]
         self.frames = Frames(self.process.stdout.fileno(), self.process.stdin.fileno(), patient=False)
         self._close = weakref.finalize(self, _end, os.getpid(), self.process, self._ends, ours, self._capture)
         _forget_in_forks(self)
@@ -112,14 +112,12 @@ class EngineProcess:
             capture.close()
 
 
-def _end(
-    owner: int, process: subprocess.Popen[bytes], ends: list[object], lifeline: int, capture: _Capture
-) -> None:
+def _end(owner: int, process: subprocess.Popen[bytes], ends: list[IO[bytes]], lifeline: int, capture: _Capture) -> None:
     if os.getpid() != owner:
         return
     for end in ends:
         with suppress(OSError):
-            end.close()  # type: ignore[attr-defined]
+            end.close()
     _close(lifeline)
     try:
         process.wait(CLOSE_WAIT)

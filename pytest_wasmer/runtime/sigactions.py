@@ -1,8 +1,8 @@
 """The signal handlers by which Wasmer catches traps, kept in place.
 
-The first Store of a process installs handlers of SIGSEGV, SIGBUS, SIGILL and SIGFPE, once for ever. Whoever changes them
-afterwards (pytest's faulthandler, enabled late, disabled at the end, or in a nested run) turns the
-next trap into the death of the process. In an engine process nobody does; in the test process everybody may.
+The first Store of a process installs handlers of SIGSEGV, SIGBUS, SIGILL and SIGFPE, once for ever. Whoever changes
+them afterwards (pytest's faulthandler, enabled late, disabled at the end, or in a nested run) turns the next trap
+into the death of the process. In an engine process nobody does; in the test process everybody may.
 """
 
 from __future__ import annotations

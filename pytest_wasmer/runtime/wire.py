@@ -11,7 +11,6 @@ import os
 from itertools import chain
 from select import select
 from struct import Struct
-from struct import error as StructError  # noqa: N812
 
 from pytest_wasmer.engines.api import Trapped
 
@@ -172,7 +171,7 @@ def unpack_description(body: bytes) -> Description:
 def in_groups(texts: Sequence[str], size: int) -> list[tuple[str, ...]]:
     if len(texts) % size:
         raise Nonsense("a description is cut off")
-    return list(zip(*[iter(texts)] * size))
+    return list(zip(*[iter(texts)] * size, strict=True))
 
 
 # Values
@@ -242,11 +241,15 @@ def pack_outcomes(outcomes: Sequence[Values | Trapped], codec: ValuesCodec) -> b
     return HANDLE.pack(len(rows)) + codec.pack_rows(rows) + pack_texts(*texts)
 
 
-def unpack_outcomes(body: bytes, codec: ValuesCodec) -> list[Values | Trapped]:
+def unpack_outcomes(body: bytes, codec: ValuesCodec, expected: int) -> list[Values | Trapped]:
+    """The reverse of `pack_outcomes`, for that many calls."""
     (count,) = HANDLE.unpack_from(body)
     end = HANDLE.size + count * codec.size
+    traps = in_groups(unpack_texts(body[end:]), 3)
+    if count + len(traps) != expected:
+        raise Nonsense(f"{count + len(traps)} outcomes of {expected} calls")
     outcomes: list[Any] = list(codec.unpack_rows(body[HANDLE.size : end], count))
-    for index, kind, text in in_groups(unpack_texts(body[end:]), 3):
+    for index, kind, text in traps:
         outcomes.insert(int(index), Trapped(kind, text))
     return outcomes
 
@@ -269,7 +272,10 @@ def _unpack_int(body: bytes) -> int:
 PAIR = Struct("<BI")
 TAILS: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {
     "bytes": (bytes, bytes),
-    "text": (lambda text: text.encode("utf-8", "surrogatepass"), lambda body: body.decode("utf-8", "surrogatepass")),
+    "text": (
+        lambda text: text.encode("utf-8", "surrogatepass"),
+        lambda body: body.decode("utf-8", "surrogatepass"),
+    ),
     "int": (_pack_int, _unpack_int),
     "pairs": (_pack_pairs, lambda body: list(PAIR.iter_unpack(body))),
     "handles": (

@@ -17,7 +17,19 @@ VERSION = b"\1\0\0\0"
 COMPONENT = b"\x0d\0\1\0"
 CUSTOM = 0
 SECTIONS = (
-    *("custom", "type", "import", "function", "table", "memory", "global", "export", "start", "element", "code"),
+    *(
+        "custom",
+        "type",
+        "import",
+        "function",
+        "table",
+        "memory",
+        "global",
+        "export",
+        "start",
+        "element",
+        "code",
+    ),
     *("data", "data count", "tag"),
 )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_wasmer.engines.api import Values
     from pytest_wasmer.runtime.connection import Connection
-    from pytest_wasmer.wasm.instance import Caller, Exports, Instance
+    from pytest_wasmer.wasm.instance import Exports, Instance
     from pytest_wasmer.wasm.types import ExternType
 
     #: Per module name a mapping (or another instance's exports) from field names to functions, memories, ...
@@ -57,7 +57,8 @@ def _namespace(given: Imports, module: str) -> Any:
 
 def _lookup(given: Imports, module: str, field: str) -> Any:
     namespace = _namespace(given, module)
-    return namespace[field] if field in namespace else _MISSING
+    # Exports have no .get: it could be the name of an export.
+    return namespace[field] if field in namespace else _MISSING  # noqa: SIM401
 
 
 def _missing_text(missing: list[tuple[str, str, ExternType]], given: Imports, name: str) -> str:
@@ -103,8 +104,8 @@ def _link_extern(
     if owner.connection is not connection:
         if owner.connection.backend != connection.backend:
             raise LinkError(
-                f"{name}: import {label} is linked on {connection.backend}, but {value.name!r} of {owner.name} belongs to "
-                f"{owner.connection.backend}\nMake both in the same test, on the same backend."
+                f"{name}: import {label} is linked on {connection.backend}, but {value.name!r} of {owner.name} "
+                f"belongs to {owner.connection.backend}\nMake both in the same test, on the same backend."
             )
         value._use()  # raises: its engine process is gone
     return owner, handle

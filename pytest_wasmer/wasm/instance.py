@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.wasm.errors import MissingExport
-from pytest_wasmer.wasm.externs import Extern, Memory, Owner, extern
-from pytest_wasmer.wasm.types import MemoryType, kind_of
+from pytest_wasmer.wasm.externs import Extern, Owner
+from pytest_wasmer.wasm.function import function
+from pytest_wasmer.wasm.memory import Memory
+from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, kind_of
+from pytest_wasmer.wasm.variables import Global, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 class Instance:
     """A module with its own memories, globals and tables, on one backend.
 
-    Released when the last reference to it, its exports or what imports them is gone. Belongs to the thread that made it.
+    Released when the last reference to it, its exports or what imports them is gone. Belongs to the thread that
+    made it.
     """
 
     def __init__(self, module: Module, owner: Owner, first: int) -> None:
@@ -98,7 +102,7 @@ class Exports:
         if found is None:
             if name not in self.__types:
                 raise MissingExport(missing_text(name, self.__types, self.__owner.name))
-            found = self.__found[name] = extern(self.__owner, self.__handles[name], self.__types[name], name)
+            found = self.__found[name] = _extern(self.__owner, self.__handles[name], self.__types[name], name)
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -117,12 +121,26 @@ class Exports:
         return f"<Exports of {self.__owner.name}: {', '.join(self.__types)}>"
 
 
+def _extern(owner: Owner, handle: int, type_: ExternType, name: str) -> Extern[Any]:
+    """The object for an export of that type."""
+    if isinstance(type_, FunctionType):
+        return function(owner, handle, type_, name)
+    if isinstance(type_, MemoryType):
+        return Memory._of(owner, handle, type_, name)
+    if isinstance(type_, GlobalType):
+        return Global._of(owner, handle, type_, name)
+    return Table._of(owner, handle, type_, name)
+
+
 def missing_text(name: str, types: Mapping[str, ExternType], module: str) -> str:
     """What there is instead, at most 20 of them."""
     if not types:
         return f"{module} has no export {name!r}: it exports nothing"
     near = get_close_matches(str(name), list(types), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    mangled = name.partition("__")[2]
+    if name.startswith("_") and f"__{mangled}" in types:
+        hint = f"; within a class Python changes such names: say exports['__{mangled}']"
     shown = [f"{export} ({kind_of(type_)})" for export, type_ in list(types.items())[:20]]
     more = f" and {len(types) - 20} more" if len(types) > 20 else ""
     return f"{module} has no export {name!r}{hint}\nIt exports {', '.join(shown)}{more}"

@@ -68,7 +68,9 @@ def _file(path: Path, rootdir: Path) -> Source:
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
-            raise SourceError(f"{name} is not UTF-8 text: byte {content[error.start]:#04x} at offset {error.start}") from None
+            raise SourceError(
+                f"{name} is not UTF-8 text: byte {content[error.start]:#04x} at offset {error.start}"
+            ) from None
         if not text.strip():
             raise SourceError(f"{name} is empty\nThe smallest module is: (module)")
         return Source(name, None, text)
@@ -81,7 +83,7 @@ def _binary(name: str, wasm: bytes) -> Source:
 
 
 def wat_error(name: str, wat: str, text: str) -> SourceError:
-    """The error for a WAT text that the converter refuses with `text` (wast's: message, then "--> <anon>:line:column")."""
+    """The error for a WAT text that the converter refuses: `text` is a message, then "--> <anon>:line:column"."""
     place = re.search(r"--> <anon>:(\d+):(\d+)", text)
     message = text.splitlines()[0] if text else "not WAT"
     if place is None:

@@ -61,11 +61,12 @@ _BY_KIND = {"func": FunctionType, "memory": MemoryType, "global": GlobalType, "t
 def extern_type(primitive: api.ExternType) -> ExternType:
     """The type for an extern type of the engine contract."""
     kind, *fields = primitive
-    return _BY_KIND[kind](*fields)
+    found: ExternType = _BY_KIND[kind](*fields)
+    return found
 
 
 def kind_of(type_: ExternType) -> str:
-    """"function", "memory", "global" or "table"."""
+    """ "function", "memory", "global" or "table"."""
     return type(type_).__name__.removesuffix("Type").lower()
 
 
