@@ -168,14 +168,18 @@ def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]
     keys = []
     for item, backend in zip(items, backends, strict=True):
         rank = -1 if backend is None else ranks.index(backend)
-        keys.append((files.setdefault(item.path, len(files)), rank, tests.setdefault(_test_of(item), len(tests))))
+        keys.append(
+            (files.setdefault(item.path, len(files)), rank, tests.setdefault(_test_of(item, backend), len(tests)))
+        )
     return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
 
 
-def _test_of(item: pytest.Item) -> object:
-    """What is the same for one test on each backend."""
-    callspec = getattr(item, "callspec", None)
-    if callspec is None:
+def _test_of(item: pytest.Item, backend: str | None) -> str:
+    """What is the same for one test on each backend: its id without the backend.
+
+    Not `callspec.indices`: pytest counts a parameter's values over all backends there.
+    """
+    if backend is None:
         return item.nodeid
-    rest = tuple((name, index) for name, index in callspec.indices.items() if name != FIXTURE)
-    return (item.parent.nodeid if item.parent else "", getattr(item, "originalname", item.name), rest)
+    base, _, parameters = item.nodeid.partition("[")
+    return base + f"[-{parameters[:-1]}-".replace(f"-{backend}-", "-", 1)

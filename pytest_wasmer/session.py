@@ -33,6 +33,7 @@ class WasmSession:
         self._compiles: dict[str, list[float]] = {}
         # The backend of the last test that said its backend by marker, see `unparametrized_backend`.
         self._said: str | None = None
+        self._unparametrized = False
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
         self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], pytest.FixtureRequest]] = {}
@@ -84,6 +85,8 @@ class WasmSession:
         """The backend of the running test, which has no parameter for it. Fails or skips the test."""
         if self.item is None:
             pytest.fail(f"{FIXTURE} is used outside a test", pytrace=False)
+        self._unparametrized = True
+        self._said = None
         self._said = selection.only_backend(self.item, self.selection, self.registry.names)
         return self._said
 
@@ -99,9 +102,9 @@ class WasmSession:
             self._fixtures[fixturedef.argname] = (fixturedef, request)
 
     def before(self, item: pytest.Item) -> None:
-        """A test that cannot be parametrized must not get the backend of the one before: pytest has cached it."""
+        """A test that cannot be parametrized must not get the cached backend, or failure, of the one before."""
         self.renew_fixtures()
-        if self._said is None or selection.backend_of(item) is not None:
+        if not self._unparametrized or selection.backend_of(item) is not None:
             return
         if selection.left_to(item, self.selection, self.registry.names) != [self._said]:
             self._finish(FIXTURE)

@@ -75,7 +75,7 @@ class Tally:
     @property
     def used(self) -> bool:
         """Whether any test ran on a backend."""
-        return bool(self._outcomes)
+        return any(self._outcomes.values())
 
     def rows(self, order: Sequence[str]) -> list[Row]:
         """One row per backend that ran, in the order given, others behind."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from pytest_wasmer.runtime.wire import Frames
+from pytest_wasmer.runtime import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ class EngineProcess:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._ends: list[IO[bytes]] = [self.process.stdin, self.process.stdout]
-        self.frames = Frames(self.process.stdout.fileno(), self.process.stdin.fileno(), patient=False)
+        self.frames = wire.Frames(self.process.stdout.fileno(), self.process.stdin.fileno(), patient=False)
         self._close = weakref.finalize(self, _end, os.getpid(), self.process, self._ends, ours, self._capture)
         _forget_in_forks(self)
 

@@ -1,0 +1,102 @@
+"""What one call costs: through the pipe, many in one message, and by direct call."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from figures.engines import backends, bare, plugged
+from figures.figure import Figure, at_most, layouts, medians, pinned, seconds
+from pytest_wasmer.runtime import wire
+from pytest_wasmer.runtime.pipe import PipeConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHILD = Path(__file__).resolve().parent.parent / "children" / "ping.py"
+ROUNDS = 60
+CALLS = 200
+MAP_CALLS = 10_000
+DIRECT_CALLS = 5_000
+
+# What a call of add(i32, i32) -> i32 sends and gets: a header and a function's handle with the arguments, a header and
+# the result.
+REQUEST = wire.HEADER.size + wire.HANDLE.size + 8
+ANSWER = wire.HEADER.size + 4
+
+
+def call_pipe() -> Iterator[Figure]:
+    """One call through the pipe, against a ping of the same bytes between two processes, both pinned alike."""
+    for where, (here, there) in layouts().items():
+        for spec in backends():
+            with plugged(spec, "process") as (add, connection), ping_process() as (child, ping):
+                assert isinstance(connection, PipeConnection)
+                with pinned([here]), pinned([there], child), pinned([there], connection.pid):
+                    call_time, ping_time = medians(ROUNDS, partial(_calls, CALLS, add), partial(ping, CALLS))
+            note = f"call {call_time * 1e6:.1f} us, ping {ping_time * 1e6:.1f} us, both processes pinned to {where}"
+            yield at_most(2.0, f"call-pipe ({where}) {spec.name}", call_time / ping_time, "x ping", note)
+
+
+def map_10_000() -> Iterator[Figure]:
+    """`map` of 10,000 calls, against a loop over the bare function."""
+    rows = [(number, 1) for number in range(MAP_CALLS)]
+    for spec in backends():
+        function = bare(spec.name)
+        with plugged(spec, "process") as (add, _):
+            assert add.map(rows) == _loop(function, rows)
+            map_time, loop_time = medians(
+                ROUNDS,
+                partial(seconds, partial(add.map, rows)),
+                partial(seconds, partial(_loop, function, rows)),
+            )
+        note = f"map {map_time * 1e3:.2f} ms, bare loop {loop_time * 1e3:.2f} ms, not pinned"
+        yield at_most(2.5, f"map {spec.name}", map_time / loop_time, "x bare loop", note)
+
+
+def call_direct() -> Iterator[Figure]:
+    """One call with `--wasm-isolation=none`, against the bare call."""
+    for spec in backends():
+        with plugged(spec, "none") as (add, _):
+            call_time, bare_time = medians(
+                ROUNDS, partial(_calls, DIRECT_CALLS, add), partial(_calls, DIRECT_CALLS, bare(spec.name))
+            )
+        note = f"call {call_time * 1e6:.2f} us, bare {bare_time * 1e6:.2f} us"
+        yield at_most(4.0, f"call-direct {spec.name}", call_time / bare_time, "x bare call", note)
+
+
+def _calls(count: int, add: Callable[[int, int], int]) -> float:
+    """Seconds of one call, of so many."""
+    began = perf_counter()
+    for _ in range(count):
+        add(3, 4)
+    return (perf_counter() - began) / count
+
+
+def _loop(add: Callable[[int, int], int], rows: Sequence[tuple[int, int]]) -> list[int]:
+    return [add(first, second) for first, second in rows]
+
+
+@contextmanager
+def ping_process() -> Iterator[tuple[int, Callable[[int], float]]]:
+    """The id of a process that answers `REQUEST` bytes by `ANSWER` bytes, and what measures one ping of so many."""
+    command = [sys.executable, "-I", str(CHILD), str(ANSWER)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        incoming, outgoing, request = process.stdout.fileno(), process.stdin.fileno(), bytes(REQUEST)
+
+        def ping(count: int) -> float:
+            began = perf_counter()
+            for _ in range(count):
+                os.write(outgoing, request)
+                os.read(incoming, wire.CHUNK)
+            return (perf_counter() - began) / count
+
+        yield process.pid, ping

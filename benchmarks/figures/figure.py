@@ -1,0 +1,65 @@
+"""What a figure is, and how its numbers are taken: in turns, so that a busy machine disturbs both sides alike."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+class Figure(NamedTuple):
+    """A measured `value` in `unit`; `ok` when it is at most `goal`. `note`: what it was made of."""
+
+    name: str
+    value: float
+    unit: str
+    goal: float
+    ok: bool
+    note: str
+
+
+def at_most(goal: float, name: str, value: float, unit: str, note: str) -> Figure:
+    return Figure(name, value, unit, goal, value <= goal, note)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = perf_counter()
+    work()
+    return perf_counter() - began
+
+
+def in_turns(rounds: int, *measures: Callable[[], float]) -> list[list[float]]:
+    """A B A B ...: the results of each measure, which runs once before anything counts."""
+    for measure in measures:
+        measure()
+    results: list[list[float]] = [[] for _ in measures]
+    for _ in range(rounds):
+        for result, measure in zip(results, measures, strict=True):
+            result.append(measure())
+    return results
+
+
+def medians(rounds: int, *measures: Callable[[], float]) -> list[float]:
+    return [median(result) for result in in_turns(rounds, *measures)]
+
+
+@contextmanager
+def pinned(processors: Sequence[int], process: int = 0) -> Iterator[None]:
+    """Keep a process (0: this one) on these processors."""
+    before = os.sched_getaffinity(process)
+    os.sched_setaffinity(process, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(process, before)
+
+
+def layouts() -> dict[str, tuple[int, int]]:
+    """Where a test process and the process that answers it run: on one core, and on two where there are two."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    return {"one core": (first, first)} | ({"two cores": (first, others[0])} if others else {})

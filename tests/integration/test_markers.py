@@ -1,0 +1,165 @@
+"""wasm_backends and wasm_xfail."""
+
+from __future__ import annotations
+
+import pytest
+
+RUN = "--wasm-backends=fake-a,fake-b,fake-c"
+MODULE = """
+    import pytest
+    from fake_engine import module, function
+
+    WASM = module(exports={
+        "odd": function("-> i32", {"fake-b": [["return", 43]], "*": [["return", 42]]}),
+        "die": function("->", {"fake-b": [["signal", "SIGKILL"]], "*": [["return"]]}),
+    })
+"""
+
+
+def outcomes(result: pytest.RunResult) -> dict[str, str]:
+    """What `-v` says per test id."""
+    lines = [line.split() for line in result.stdout.lines if "::" in line and "%]" in line]
+    return {line[0].partition("::")[2]: line[1] for line in lines}
+
+
+def test_names_and_exclude(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        """
+        import pytest
+        pytestmark = pytest.mark.wasm_backends(exclude="fake-c", reason="no SIMD")
+
+        @pytest.mark.wasm_backends("fake-a", "fake-c")
+        def test_named(wasm_backend): pass
+
+        @pytest.mark.wasm_backends(exclude=["fake-a"])
+        class TestExcluded:
+            def test_it(self, wasm_backend): pass
+
+        def test_module_marker_only(wasm_backend): pass
+        """
+    )
+    result = fakes.runpytest(RUN, "-v", "-rs")
+    assert outcomes(result) == {
+        "test_named[fake-a]": "PASSED",
+        "TestExcluded::test_it[fake-a]": "SKIPPED",
+        "test_module_marker_only[fake-a]": "PASSED",
+        "test_named[fake-b]": "SKIPPED",
+        "TestExcluded::test_it[fake-b]": "PASSED",
+        "test_module_marker_only[fake-b]": "PASSED",
+        "test_named[fake-c]": "SKIPPED",
+        "TestExcluded::test_it[fake-c]": "SKIPPED",
+        "test_module_marker_only[fake-c]": "SKIPPED",
+    }
+    result.stdout.fnmatch_lines_random(
+        [
+            "SKIPPED *: wasm_backends('fake-a', 'fake-c')",
+            "SKIPPED *: wasm_backends(exclude='fake-a')",
+            "SKIPPED *: wasm_backends(exclude='fake-c'): no SIMD",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        (
+            "wasm_backends('lvm')",
+            "marker wasm_backends of test_wrong.py::test_it: backend 'lvm' is unknown. Did you mean 'llvm'? "
+            "Known: singlepass, cranelift, llvm, fake-a, fake-b, fake-c.",
+        ),
+        (
+            "wasm_backends(exclude='fake')",
+            "marker wasm_backends of test_wrong.py::test_it: backend 'fake' is unknown. Did you mean 'fake-c'? "
+            "Known: singlepass, cranelift, llvm, fake-a, fake-b, fake-c.",
+        ),
+        (
+            "wasm_backends()",
+            "marker of test_wrong.py::test_it: name a backend: wasm_backends('llvm'), or "
+            "wasm_backends(exclude='singlepass', reason='...')",
+        ),
+        (
+            "wasm_backends('fake-a', raison='x')",
+            "marker of test_wrong.py::test_it: wasm_backends() got an unexpected keyword argument 'raison'",
+        ),
+        ("wasm_backends(3)", "marker of test_wrong.py::test_it: a backend is named by a str, not 3"),
+        ("wasm_backends('fake-a', reason=3)", "marker of test_wrong.py::test_it: reason is a str, not 3"),
+        (
+            "wasm_xfail()",
+            "marker of test_wrong.py::test_it: name a backend and the reason: wasm_xfail(llvm='...')",
+        ),
+        (
+            "wasm_xfail(llvm=True)",
+            "marker of test_wrong.py::test_it: the reason for llvm is a str that says why, not True",
+        ),
+        (
+            "wasm_xfail(lvm='x')",
+            "marker wasm_xfail of test_wrong.py::test_it: backend 'lvm' is unknown. Did you mean 'llvm'? "
+            "Known: singlepass, cranelift, llvm, fake-a, fake-b, fake-c.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_wrong_arguments_are_collection_errors(
+    fakes: pytest.Pytester, marker: str, message: str, workers: tuple[str, ...]
+) -> None:
+    fakes.makepyfile(test_wrong=f"import pytest\n@pytest.mark.{marker}\ndef test_it(wasm_backend): pass")
+    result = fakes.runpytest(RUN, *workers)
+    assert result.ret == (1 if workers else pytest.ExitCode.INTERRUPTED)
+    assert message in result.stdout.lines
+
+
+def test_xfail_is_strict(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        MODULE
+        + """
+    @pytest.mark.wasm_xfail(**{"fake-b": "wasmer#1: wrong result"})
+    def test_known(wasm_instance):
+        assert wasm_instance(WASM).exports.odd() == 42
+
+    @pytest.mark.wasm_xfail(**{"fake-a": "mended upstream"})
+    @pytest.mark.wasm_backends("fake-a")
+    def test_mended(wasm_instance):
+        assert wasm_instance(WASM).exports.odd() == 42
+    """
+    )
+    result = fakes.runpytest(RUN, "-rx")
+    result.assert_outcomes(passed=2, xfailed=1, failed=1, skipped=2)
+    result.stdout.fnmatch_lines(["*XPASS(strict)*mended upstream*", "XFAIL *test_known[[]fake-b[]] - wasmer#1*"])
+
+
+def test_xfail_does_not_hide_a_lost_process_or_a_missing_module(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        MODULE
+        + """
+    EXPECTED = pytest.mark.wasm_xfail(**{"fake-b": "expected"})
+
+    @EXPECTED
+    def test_dies(wasm_instance):
+        wasm_instance(WASM).exports.die()
+
+    @EXPECTED
+    @pytest.mark.wasm_backends("fake-b")
+    def test_missing(wasm_instance):
+        wasm_instance("nowhere.wasm")
+    """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a,fake-b", "-v")
+    assert outcomes(result) == {
+        "test_dies[fake-a]": "PASSED",
+        "test_missing[fake-a]": "SKIPPED",
+        "test_dies[fake-b]": "FAILED",
+        "test_missing[fake-b]": "FAILED",
+    }
+    result.stdout.fnmatch_lines_random(["E *EngineLost: the fake-b engine process was lost: killed by SIGKILL"])
+
+
+def test_markers_are_registered(fakes: pytest.Pytester) -> None:
+    result = fakes.runpytest("--markers")
+    result.stdout.fnmatch_lines(
+        [
+            "@pytest.mark.wasm_backends([*]names, exclude=(), reason=''): run on these Wasm backends only, "
+            "or on all but the excluded ones.",
+            "@pytest.mark.wasm_xfail([*][*]{backend: reason}): expected to fail on these Wasm backends; "
+            "a pass is a failure (strict).",
+        ]
+    )

@@ -1,0 +1,99 @@
+"""--wasm-isolation, PYTEST_WASMER_ISOLATION, wasm_isolation."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import needs_wheels
+
+WHERE = """
+    import os
+    from fake_engine import module, function
+
+    WASM = module(imports=[("env", "pid", ["func", [], ["i32"]])], exports={"f": function("-> i32", [["host"]])})
+
+    def test_where(wasm_instance, request):
+        session = next(value for value in request.config.stash._storage.values() if hasattr(value, "pool"))
+        wasm_instance(WASM, imports={"env": {"pid": lambda: 1}}).exports.f()
+        connection = session.pool.connection(session.registry.spec("fake-a"))
+        print("\\nengine", "elsewhere" if getattr(connection, "pid", os.getpid()) != os.getpid() else "here")
+"""
+
+
+@pytest.mark.parametrize(("value", "place"), [("process", "elsewhere"), ("none", "here")])
+def test_says_where_native_code_runs(fakes: pytest.Pytester, value: str, place: str) -> None:
+    fakes.makepyfile(WHERE)
+    result = fakes.runpytest("--wasm-backends=fake-a", f"--wasm-isolation={value}", "-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"wasm: *isolation {value} (from --wasm-isolation)*", f"engine {place}"])
+
+
+def test_process_is_the_default(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(WHERE)
+    result = fakes.runpytest("--wasm-backends=fake-a", "-s")
+    result.stdout.fnmatch_lines(["wasm: *isolation process", "engine elsewhere"])
+
+
+def test_precedence_is_command_line_environment_ini(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes.makepyfile(WHERE)
+    fakes.makeini("[pytest]\nwasm_backends = fake-a\nwasm_isolation = none")
+    fakes.runpytest().stdout.fnmatch_lines(["wasm: *isolation none (from tox.ini)"])
+    monkeypatch.setenv("PYTEST_WASMER_ISOLATION", "process")
+    fakes.runpytest().stdout.fnmatch_lines(["wasm: *isolation process (from PYTEST_WASMER_ISOLATION)"])
+    fakes.runpytest("--wasm-isolation=none").stdout.fnmatch_lines(["wasm: *isolation none (from --wasm-isolation)"])
+
+
+@pytest.mark.parametrize("source", ["option", "environment", "ini"])
+def test_another_value_is_a_usage_error(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    arguments = []
+    place = {"option": "--wasm-isolation", "environment": "PYTEST_WASMER_ISOLATION"}.get(source)
+    if source == "option":
+        arguments = ["--wasm-isolation=proces"]
+    elif source == "environment":
+        monkeypatch.setenv("PYTEST_WASMER_ISOLATION", "proces")
+    else:
+        fakes.makeini("[pytest]\nwasm_isolation = proces")
+        place = "wasm_isolation (from tox.ini)"
+    result = fakes.runpytest(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[0] == (
+        f"ERROR: {place}: 'proces' is unknown. Did you mean 'process'? Known: process, none."
+    )
+
+
+@needs_wheels
+def test_traps_survive_what_a_test_does_to_faulthandler(pytester: pytest.Pytester) -> None:
+    """Wasmer's signal handlers are put back between tests; without that the second trap ends the process."""
+    pytester.makepyfile(
+        """
+        import faulthandler, sys
+        import pytest
+        from pytest_wasmer import Trap
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_trap(wasm_instance, number):
+            with pytest.raises(Trap):
+                wasm_instance('(module (func (export "f") unreachable))').exports.f()
+            faulthandler.disable()
+            faulthandler.enable(sys.__stderr__)
+        """
+    )
+    result = pytester.runpytest_subprocess("--wasm-backends=all", "--wasm-isolation=none")
+    result.assert_outcomes(passed=6)
+
+
+@needs_wheels
+def test_no_wheel_enters_the_test_process(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_it(wasm_instance):
+            wasm_instance("(module)")
+            assert not [name for name in sys.modules if name.startswith("wasmer")]
+            with open("/proc/self/maps") as maps:
+                assert "wasmer" not in "".join(line for line in maps if ".so" in line)
+        """
+    )
+    pytester.runpytest_subprocess("--wasm-backends=all").assert_outcomes(passed=3)
+    pytester.runpytest_subprocess("--wasm-backends=all", "--wasm-isolation=none").assert_outcomes(failed=3)

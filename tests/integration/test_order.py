@@ -1,0 +1,113 @@
+"""Ids and the mirror order: by file, then backend, then the same order of tests in each backend."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.test_markers import outcomes
+
+TWO = "--wasm-backends=fake-a,fake-b"
+FILES = {
+    "test_one": """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def shared(wasm_backend): return []
+
+        def test_plain(): pass
+
+        @pytest.mark.parametrize("x", [3, 4])
+        def test_add(wasm_backend, x): pass
+
+        class TestClass:
+            def test_in_class(self, shared): pass
+
+        def test_last(shared): pass
+    """,
+    "test_two": """
+        def test_wasm(wasm_backend): pass
+        def test_plain(): pass
+    """,
+    "test_three": "def test_plain(): pass",
+}
+MIRRORED = [
+    "test_one.py::test_plain",
+    "test_one.py::test_add[fake-a-3]",
+    "test_one.py::test_add[fake-a-4]",
+    "test_one.py::TestClass::test_in_class[fake-a]",
+    "test_one.py::test_last[fake-a]",
+    "test_one.py::test_add[fake-b-3]",
+    "test_one.py::test_add[fake-b-4]",
+    "test_one.py::TestClass::test_in_class[fake-b]",
+    "test_one.py::test_last[fake-b]",
+    "test_two.py::test_plain",
+    "test_two.py::test_wasm[fake-a]",
+    "test_two.py::test_wasm[fake-b]",
+    # pytest itself moves it behind tests with session-scoped parameters
+    "test_three.py::test_plain",
+]
+
+
+def collected(result: pytest.RunResult) -> list[str]:
+    return [line for line in result.stdout.lines if "::" in line]
+
+
+def test_mirror_order(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(**FILES)
+    result = fakes.runpytest(TWO, "--co", "-q", "-p", "no:randomly")
+    assert collected(result) == MIRRORED
+
+
+def test_random_order_is_the_same_on_each_backend(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(**FILES)
+    orders = set()
+    for seed in range(1, 6):
+        found = collected(fakes.runpytest(TWO, "--co", "-q", "-p", "randomly", f"--randomly-seed={seed}"))
+        assert sorted(found) == sorted(MIRRORED)
+        tests = {
+            name: [item.replace(name, "") for item in found if name in item and "test_one" in item]
+            for name in ("fake-a", "fake-b")
+        }
+        assert tests["fake-a"] == tests["fake-b"]
+        orders.add(tuple(found))
+    assert len(orders) > 1
+
+
+def test_module_fixtures_are_set_up_once_per_backend(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def instance(wasm_instance, wasm_backend):
+            print("\\nsetup", wasm_backend)
+
+        @pytest.mark.parametrize("x", range(5))
+        def test_add(instance, x): pass
+
+        def test_other(instance): pass
+        """
+    )
+    result = fakes.runpytest(TWO, "-s")
+    result.assert_outcomes(passed=12)
+    assert [line for line in result.stdout.lines if line.startswith("setup")] == ["setup fake-a", "setup fake-b"]
+
+
+def test_k_selects_a_backend(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(**FILES)
+    result = fakes.runpytest(TWO, "-k", "fake-b", "-v")
+    assert set(outcomes(result)) == {name.partition("::")[2] for name in MIRRORED if "fake-b" in name}
+
+
+def test_an_id_runs_one_test(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(**FILES)
+    fakes.runpytest(TWO, "test_one.py::test_add[fake-b-3]").assert_outcomes(passed=1)
+
+
+def test_a_suite_without_wasm_keeps_its_order(fakes: pytest.Pytester) -> None:
+    """A plugin's own order across files stays: only files with Wasm tests are drawn together."""
+    fakes.makepyfile(test_a="def test_1(): pass\ndef test_2(): pass", test_b="def test_3(): pass")
+    with (fakes.path / "conftest.py").open("a") as file:
+        file.write("\ndef pytest_collection_modifyitems(items): items[:] = [items[0], items[2], items[1]]\n")
+    result = fakes.runpytest("--co", "-q", "-p", "no:randomly")
+    assert collected(result) == ["test_a.py::test_1", "test_b.py::test_3", "test_a.py::test_2"]

@@ -1,0 +1,51 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_counts_tests_modules_and_time_per_backend(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        """
+        import pytest
+        from fake_engine import module, function
+
+        ONE = module(exports={"odd": function("-> i32", {"fake-b": [["return", 43]], "*": [["return", 42]]})})
+        TWO = module(name="two")
+
+        def test_odd(wasm_instance):
+            wasm_instance(ONE)
+            assert wasm_instance(ONE).exports.odd() == 42
+
+        @pytest.mark.wasm_backends("fake-a", reason="one is enough")
+        def test_second(wasm_module):
+            assert wasm_module(ONE) is wasm_module(bytes(ONE))
+            wasm_module(TWO)
+
+        @pytest.mark.wasm_xfail(**{"fake-a": "known", "fake-b": "known"})
+        def test_known(wasm_backend):
+            assert False
+
+        @pytest.fixture
+        def broken(wasm_instance):
+            raise RuntimeError
+
+        def test_error(broken): pass
+
+        def test_plain(): pass
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a,fake-b", "-p", "no:randomly")
+    result.assert_outcomes(passed=3, failed=1, skipped=1, xfailed=2, errors=2)
+    start = next(index for index, line in enumerate(result.stdout.lines) if "= wasm backends =" in line)
+    table = [re.sub(r"\d+\.\d\d s", "0.00 s", line) for line in result.stdout.lines[start + 1 : start + 4]]
+    assert table == [
+        "backend  passed  failed  skipped  xfailed  compiled  compiling  running",
+        "fake-a        2       1        0        1         2     0.00 s   0.00 s",
+        "fake-b        0       2        1        1         1     0.00 s   0.00 s",
+    ]
