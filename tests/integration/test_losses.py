@@ -34,7 +34,7 @@ def test_only_the_crashing_test_fails_and_says_all(fakes: pytest.Pytester) -> No
         assert wasm_instance(WASM).exports.add(1, 2) == 3
     """
     )
-    result = fakes.runpytest(TWO, "-p", "no:randomly")
+    result = fakes.runpytest(TWO)
     result.assert_outcomes(passed=5, failed=1)
     lines = [line[4:] for line in result.stdout.lines if line.startswith("E   ")]
     assert lines[0].strip() == (
@@ -79,7 +79,7 @@ def test_fixtures_of_wider_scope_are_made_anew(fakes: pytest.Pytester) -> None:
         assert instance.exports.add(1, 2) == 3
     """
     )
-    result = fakes.runpytest(TWO, "-v", "-p", "no:randomly")
+    result = fakes.runpytest(TWO, "-v")
     found = outcomes(result)
     assert found.pop("TestIt::test_2[fake-b]") == "FAILED"
     assert set(found.values()) == {"PASSED"}
@@ -104,7 +104,7 @@ def test_a_loss_in_module_scoped_setup_costs_one_test(fakes: pytest.Pytester) ->
     def test_2(instance): assert instance.exports.add(1, 1) == 2
     """
     )
-    fakes.runpytest(TWO, "-p", "no:randomly").assert_outcomes(passed=3, errors=1)
+    fakes.runpytest(TWO).assert_outcomes(passed=3, errors=1)
 
 
 def test_a_test_that_catches_everything_fails_all_the_same(fakes: pytest.Pytester) -> None:
@@ -124,7 +124,7 @@ def test_a_test_that_catches_everything_fails_all_the_same(fakes: pytest.Pyteste
             pytest.skip("cannot run")
     """
     )
-    result = fakes.runpytest("--wasm-backends=fake-b", "-p", "no:randomly")
+    result = fakes.runpytest("--wasm-backends=fake-b")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["EngineLost: the fake-b engine process was lost: killed by SIGABRT"])
     result.stdout.fnmatch_lines(["The test went on without noticing."])
@@ -145,7 +145,7 @@ def test_native_output_is_a_section_of_the_failing_test(fakes: pytest.Pytester) 
             assert False
         """
     )
-    result = fakes.runpytest("--wasm-backends=fake-a", "-p", "no:randomly")
+    result = fakes.runpytest("--wasm-backends=fake-a")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*Captured fake-a engine output call*", "to stdout", "to stderr"], consecutive=True)
     assert result.stdout.str().count("to stdout") == 1
@@ -166,14 +166,14 @@ DYING = (
 
 def test_under_xdist(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(test_it=DYING)
-    result = fakes.runpytest(TWO, "-n", "2")
+    result = fakes.runpytest(TWO, "-p", "xdist", "-n", "2")
     result.assert_outcomes(passed=11, failed=1)
     result.stdout.fnmatch_lines(["FAILED test_it.py::test_it[[]fake-b-2[]]*"])
 
 
 def test_with_x_and_junit(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(test_it=DYING)
-    result = fakes.runpytest(TWO, "-x", "--junit-xml=out.xml", "-p", "no:randomly")
+    result = fakes.runpytest(TWO, "-x", "--junit-xml=out.xml")
     result.assert_outcomes(passed=8, failed=1)
     report = (fakes.path / "out.xml").read_text()
     assert report.count("<failure") == 1
@@ -194,7 +194,7 @@ def test_use_of_a_dead_instance_says_so(fakes: pytest.Pytester) -> None:
         HELD[0].exports.add(1, 2)
     """
     )
-    result = fakes.runpytest("--wasm-backends=fake-b", "-p", "no:randomly")
+    result = fakes.runpytest("--wasm-backends=fake-b")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
         [
@@ -221,7 +221,7 @@ def test_pytest_timeout_stops_a_looping_call(pytester: pytest.Pytester, method: 
         """
     )
     result = pytester.runpytest_subprocess(
-        "--wasm-backends=all", f"--timeout-method={method}", "-p", "no:randomly", "-v", timeout=60
+        "--wasm-backends=all", "-p", "timeout", f"--timeout-method={method}", "-v", timeout=60
     )
     if method == "thread":  # ends the whole run, by design of pytest-timeout
         assert result.ret == 1

@@ -98,7 +98,7 @@ def test_names_and_exclude(fakes: pytest.Pytester) -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "1")], ids=["alone", "xdist"])
 def test_wrong_arguments_are_collection_errors(
     fakes: pytest.Pytester, marker: str, message: str, workers: tuple[str, ...]
 ) -> None:

@@ -50,7 +50,7 @@ def test_precedence_is_command_line_environment_ini(fakes: pytest.Pytester, monk
         result.assert_outcomes(passed=count)
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
 def test_an_unknown_name_is_a_usage_error(fakes: pytest.Pytester, workers: tuple[str, ...]) -> None:
     fakes.makepyfile(TEST)
     result = fakes.runpytest("--wasm-backends=lvm", *workers)
@@ -111,7 +111,7 @@ def test_available_runs_what_works_and_names_the_rest(pytester: pytest.Pytester)
 def test_xdist_names_the_rest_in_the_summary(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(WITHOUT_LLVM)
     pytester.makepyfile("def test_it(wasm_instance): wasm_instance('(module)')")
-    result = pytester.runpytest_subprocess("-n", "1")
+    result = pytester.runpytest_subprocess("-p", "xdist", "-n", "1")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*= wasm backends =*", "cranelift *", "wasm: llvm does not work here: *"])
 

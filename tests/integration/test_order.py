@@ -54,7 +54,7 @@ def collected(result: pytest.RunResult) -> list[str]:
 
 def test_mirror_order(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(**FILES)
-    result = fakes.runpytest(TWO, "--co", "-q", "-p", "no:randomly")
+    result = fakes.runpytest(TWO, "--co", "-q")
     assert collected(result) == MIRRORED
 
 
@@ -109,5 +109,5 @@ def test_a_suite_without_wasm_keeps_its_order(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(test_a="def test_1(): pass\ndef test_2(): pass", test_b="def test_3(): pass")
     with (fakes.path / "conftest.py").open("a") as file:
         file.write("\ndef pytest_collection_modifyitems(items): items[:] = [items[0], items[2], items[1]]\n")
-    result = fakes.runpytest("--co", "-q", "-p", "no:randomly")
+    result = fakes.runpytest("--co", "-q")
     assert collected(result) == ["test_a.py::test_1", "test_b.py::test_3", "test_a.py::test_2"]

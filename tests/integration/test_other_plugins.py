@@ -34,7 +34,11 @@ ODD = """
 
 def test_xdist(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(ODD)
-    for arguments in (["-n", "2"], ["-n", "2", "--dist", "loadfile"], ["-n", "2", "--dist", "loadscope"]):
+    for arguments in (
+        ["-p", "xdist", "-n", "2"],
+        ["-p", "xdist", "-n", "2", "--dist", "loadfile"],
+        ["-p", "xdist", "-n", "2", "--dist", "loadscope"],
+    ):
         result = fakes.runpytest(TWO, *arguments)
         result.assert_outcomes(passed=10, failed=1)
         result.stdout.fnmatch_lines(["*= wasm backends =*", "fake-a *5 *0 *", "fake-b *4 *1 *"])
@@ -42,7 +46,7 @@ def test_xdist(fakes: pytest.Pytester) -> None:
 
 def test_x_stops_at_the_first_failure(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(ODD)
-    result = fakes.runpytest(TWO, "-x", "-p", "no:randomly")
+    result = fakes.runpytest(TWO, "-x")
     result.assert_outcomes(passed=10, failed=1)
 
 
@@ -55,8 +59,8 @@ def test_last_failed_reruns_the_backend_that_failed(fakes: pytest.Pytester) -> N
 
 def test_failed_first(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(test_a="def test_plain(): pass", test_b=ODD)
-    fakes.runpytest(TWO, "-p", "no:randomly")
-    again = fakes.runpytest(TWO, "--ff", "-v", "-p", "no:randomly")
+    fakes.runpytest(TWO)
+    again = fakes.runpytest(TWO, "--ff", "-v")
     assert next(iter(outcomes(again))) == "test_odd[fake-b]"
 
 
@@ -93,13 +97,13 @@ def test_reruns_get_a_live_engine(fakes: pytest.Pytester) -> None:
             assert instance.exports.f() == 1
         """
     )
-    result = fakes.runpytest(TWO, "-p", "no:randomly")
+    result = fakes.runpytest(TWO, "-p", "rerunfailures")
     result.stdout.fnmatch_lines(["fake-a *2 *0 *", "*4 passed, 1 rerun*"])
 
 
 def test_coverage_of_the_test_process_is_not_disturbed(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(ODD, helper="def used(): return 1")
-    result = fakes.runpytest_subprocess(TWO, "--cov=.", "--cov-report=term")
+    result = fakes.runpytest_subprocess(TWO, "-p", "pytest_cov", "--cov=.", "--cov-report=term")
     result.assert_outcomes(passed=10, failed=1)
     result.stdout.fnmatch_lines(["TOTAL *"])
     result.stdout.no_fnmatch_line("*CoverageWarning*")
@@ -119,7 +123,7 @@ def test_hypothesis_with_the_session_scoped_factories(fakes: pytest.Pytester) ->
             assert wasm_instance(WASM).exports.add(x, y) == x + y
         """
     )
-    fakes.runpytest(TWO).assert_outcomes(passed=2)
+    fakes.runpytest(TWO, "-p", "hypothesispytest").assert_outcomes(passed=2)
 
 
 def test_setup_plan_and_fixtures_start_nothing(fakes: pytest.Pytester) -> None:

@@ -40,7 +40,7 @@ def test_counts_tests_modules_and_time_per_backend(fakes: pytest.Pytester) -> No
         def test_plain(): pass
         """
     )
-    result = fakes.runpytest("--wasm-backends=fake-a,fake-b", "-p", "no:randomly")
+    result = fakes.runpytest("--wasm-backends=fake-a,fake-b")
     result.assert_outcomes(passed=3, failed=1, skipped=1, xfailed=2, errors=2)
     start = next(index for index, line in enumerate(result.stdout.lines) if "= wasm backends =" in line)
     table = [re.sub(r"\d+\.\d\d s", "0.00 s", line) for line in result.stdout.lines[start + 1 : start + 4]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST, Executor
 
-property_settings = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+property_settings = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 
 handles = st.integers(0, 2**32 - 1)
 sizes = st.integers(0, 2**64 - 1)
@@ -27,7 +27,9 @@ extern_types = st.one_of(
     st.tuples(st.just("table"), value_types, pages, st.none() | pages),
 )
 descriptions = st.tuples(
-    texts, st.lists(st.tuples(texts, texts, extern_types), max_size=4), st.lists(st.tuples(texts, extern_types), max_size=4)
+    texts,
+    st.lists(st.tuples(texts, texts, extern_types), max_size=4),
+    st.lists(st.tuples(texts, extern_types), max_size=4),
 )
 global_values = st.integers(-(2**63), 2**128 - 1)
 

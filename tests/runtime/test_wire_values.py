@@ -15,7 +15,7 @@ from pytest_wasmer.runtime import wire
 if TYPE_CHECKING:
     from pytest_wasmer.engines.api import Values
 
-settings_of_all = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+settings_of_all = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 RANGES = {
     "i32": st.integers(-(2**31), 2**31 - 1),
@@ -44,9 +44,7 @@ def rows_of(types: tuple[str, ...], maximum: int = 6) -> st.SearchStrategy[list[
 typed_rows = signatures.flatmap(lambda types: st.tuples(st.just(types), rows_of(types)))
 trap = st.builds(Trapped, st.text(max_size=20), st.text(max_size=50))
 typed_outcomes = signatures.flatmap(
-    lambda types: st.tuples(
-        st.just(types), st.lists(st.tuples(*[RANGES[name] for name in types]) | trap, max_size=8)
-    )
+    lambda types: st.tuples(st.just(types), st.lists(st.tuples(*[RANGES[name] for name in types]) | trap, max_size=8))
 )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.engines.registry import BackendSpec
 from pytest_wasmer.wasm.module import Module
-from tests.conftest import FAKES
+from tests.conftest import FAKES, HERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 FAKE = FAKES[0]
+HERE_OF_FAKES = str(HERE)
 
 
 def load(pool: EnginePool, wasm: bytes, spec: BackendSpec = FAKE, path: str = "m.wasm") -> Module:
