@@ -143,7 +143,7 @@ class Summary:
         if not self._tally.used:
             return
         session = self._config.stash[SESSION]
-        terminalreporter.section("wasm backends")
+        terminalreporter.write_sep("=", "wasm backends")
         for line in summary(self._tally.rows(session.registry.names)):
             terminalreporter.write_line(line)
         # xdist shows no header after the collection.

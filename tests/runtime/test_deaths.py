@@ -14,10 +14,12 @@ from pytest_wasmer.engines.registry import BackendSpec
 from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost
 from pytest_wasmer.runtime.pool import EnginePool
+from tests.conftest import FAKES
 from tests.fake_engine import function, module
 from tests.runtime.workbench import FAKE, HERE_OF_FAKES, eventually, instance, load, pid_of, state_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # Of the third request of a process: compile, instantiate, call.
@@ -45,6 +47,15 @@ def message(cause: str, output: str = "", request: str = "call of 'f' of m.wasm 
     return "\n".join(lines)
 
 
+def python_says(work: Callable[[], object]) -> str:
+    """Python's own words, which differ between its versions."""
+    try:
+        work()
+    except Exception as error:
+        return str(error)
+    raise AssertionError("it raises nothing")
+
+
 KILLED = "it sent nonsense and was killed: "
 DEATHS: dict[str, tuple[list[Any], str]] = {
     "SIGKILL": ([["signal", "SIGKILL"]], "killed by SIGKILL"),
@@ -68,21 +79,24 @@ DEATHS: dict[str, tuple[list[Any], str]] = {
     "unknown op": (says(frame(200)), f"{KILLED}an unknown message (200)"),
     "hello again": (says(frame(wire.HELLO)), f"{KILLED}an unknown message (1)"),
     "a parent's op": (says(frame(wire.RETURN, bytes(4))), f"{KILLED}an unknown message (9)"),
-    "short answer": (says(frame(wire.DONE, bytes(3))), f"{KILLED}unpack requires a buffer of 4 bytes"),
-    "surplus bytes": (says(frame(wire.DONE, bytes(5))), f"{KILLED}unpack requires a buffer of 4 bytes"),
+    "short answer": (says(frame(wire.DONE, bytes(3))), KILLED + python_says(lambda: wire.HANDLE.unpack(b""))),
+    "surplus bytes": (says(frame(wire.DONE, bytes(5))), KILLED + python_says(lambda: wire.HANDLE.unpack(b""))),
     "a trap cut off": (says(frame(wire.TRAPPED, TEXTS[:6])), f"{KILLED}a text is cut off"),
     "a trap of one text": (
         says(frame(wire.TRAPPED, wire.pack_texts("one"))),
-        f"{KILLED}not enough values to unpack (expected 2, got 1)",
+        KILLED + python_says(lambda: wire.unpack_pair(wire.pack_texts("one"))),
     ),
-    "a refusal of three texts": (says(frame(wire.REFUSED, TEXTS)), f"{KILLED}too many values to unpack (expected 2)"),
+    "a refusal of three texts": (
+        says(frame(wire.REFUSED, TEXTS)),
+        KILLED + python_says(lambda: wire.unpack_pair(TEXTS)),
+    ),
     "a fault that is no text": (
         says(frame(wire.FAULT, wire.HANDLE.pack(1) + b"\xff")),
-        f"{KILLED}'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+        KILLED + python_says(b"\xff".decode),
     ),
     "a size too long": (
         says(frame(wire.OUT_OF_BOUNDS, bytes(9))),
-        f"{KILLED}unpack requires a buffer of 8 bytes",
+        KILLED + python_says(lambda: wire.TOKEN.unpack(b"")),
     ),
     "an unknown token": (
         says(frame(wire.RAISED, wire.TOKEN.pack(1))),
@@ -90,8 +104,7 @@ DEATHS: dict[str, tuple[list[Any], str]] = {
     ),
     "a host call cut off": (
         says(frame(wire.HOST, b"\1")),
-        f"{KILLED}unpack_from requires a buffer of at least 4 bytes for unpacking 4 bytes at offset 0 "
-        "(actual buffer size is 1)",
+        KILLED + python_says(lambda: wire.HANDLE.unpack_from(b"\1")),
     ),
 }
 
@@ -190,7 +203,6 @@ def test_only_the_tail_of_the_output(processes: EnginePool) -> None:
     assert processes.take_outputs() == {"fake-a": text}
 
 
-
 # Afterwards
 
 
@@ -235,8 +247,6 @@ def test_losses_and_outputs_of_several_processes(processes: EnginePool) -> None:
 
 
 def test_the_other_backends_live_on(processes: EnginePool) -> None:
-    from tests.conftest import FAKES
-
     other = load(processes, dying([["exit", 3]]), FAKES[1]).instantiate()
     made = instance(processes, dying([["exit", 3]]))
     with pytest.raises(EngineLost):
@@ -299,6 +309,10 @@ def test_killed_while_a_host_function_runs_that_raises(processes: EnginePool) ->
 # At the start
 
 
+def one_of(*texts: str) -> None:
+    (_,) = texts
+
+
 def spec(argument: str, reference: str = "fake_engine:FakeEngine", path: str = HERE_OF_FAKES) -> BackendSpec:
     return BackendSpec("fake-a", reference, argument, import_path=path)
 
@@ -327,8 +341,8 @@ def test_a_library_that_kills_its_process(processes: EnginePool) -> None:
     [
         (frame(wire.DONE, b"", 0), "it did not say hello"),
         (frame(wire.HELLO, b"", 1), "it did not say hello"),
-        (frame(wire.HELLO, b"", 0), "not enough values to unpack (expected 1, got 0)"),
-        (frame(wire.HELLO, wire.pack_texts("1", "2"), 0), "too many values to unpack (expected 1)"),
+        (frame(wire.HELLO, b"", 0), python_says(lambda: one_of())),
+        (frame(wire.HELLO, wire.pack_texts("1", "2"), 0), python_says(lambda: one_of("1", "2"))),
         (b"\xff" * 9, f"a message of 4294967295 bytes is announced; the limit is {wire.BODY_LIMIT}"),
     ],
     ids=["another message", "another number", "no version", "two versions", "garbage"],
