@@ -33,7 +33,8 @@ class WasmSession:
         self._compiles: dict[str, list[float]] = {}
         # The backend of the last test that said its backend by marker, see `unparametrized_backend`.
         self._said: str | None = None
-        self._unparametrized = False
+        # The last test that had to be asked for it.
+        self._asked: pytest.Item | None = None
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
         self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], pytest.FixtureRequest]] = {}
@@ -85,14 +86,16 @@ class WasmSession:
         """The backend of the running test, which has no parameter for it. Fails or skips the test."""
         if self.item is None:
             pytest.fail(f"{FIXTURE} is used outside a test", pytrace=False)
-        self._unparametrized = True
+        self._asked = self.item
         self._said = None
         self._said = selection.only_backend(self.item, self.selection, self.registry.names)
         return self._said
 
     def backend_of(self, item: pytest.Item) -> str | None:
         """The backend that a test runs on, once it has asked for it."""
-        return selection.backend_of(item) or (self._said if FIXTURE in item.fixturenames else None)  # type: ignore[attr-defined]
+        if FIXTURE in getattr(item, "fixturenames", ()) or self._asked is item:
+            return selection.backend_of(item) or self._said
+        return None
 
     # What happens around a test
 
@@ -104,7 +107,7 @@ class WasmSession:
     def before(self, item: pytest.Item) -> None:
         """A test that cannot be parametrized must not get the cached backend, or failure, of the one before."""
         self.renew_fixtures()
-        if not self._unparametrized or selection.backend_of(item) is not None:
+        if self._asked is None or selection.backend_of(item) is not None:
             return
         if selection.left_to(item, self.selection, self.registry.names) != [self._said]:
             self._finish(FIXTURE)

@@ -72,12 +72,8 @@ def _listed(names: set[str]) -> str:
 def engine_start() -> Iterator[Figure]:
     """An engine process until it can take requests, against a Python until it has imported the wheels."""
     for spec in backends():
-        start, imports = medians(
-            STARTS, partial(_start, spec), partial(seconds, partial(_import_wheels, spec.name))
-        )
-        note = (
-            f"start {start * 1e3:.1f} ms, imports {imports * 1e3:.1f} ms (without the end of either process)"
-        )
+        start, imports = medians(STARTS, partial(_start, spec), partial(seconds, partial(_import_wheels, spec.name)))
+        note = f"start {start * 1e3:.1f} ms, imports {imports * 1e3:.1f} ms (without the end of either process)"
         yield at_most(10.0, f"engine-start {spec.name}", (start - imports) * 1e3, "ms more", note)
 
 
@@ -97,9 +93,7 @@ REPAIR = PACKAGE_BY_PATH + "from pytest_wasmer.engines import libtinfo; libtinfo
 
 def _import_wheels(compiler: str) -> None:
     """Comes back as soon as the other Python says that it has imported them."""
-    code = (
-        REPAIR if compiler == "llvm" else ""
-    ) + f"import wasmer, wasmer_compiler_{compiler}; print(flush=True)"
+    code = (REPAIR if compiler == "llvm" else "") + f"import wasmer, wasmer_compiler_{compiler}; print(flush=True)"
     command = [
         sys.executable,
         "-I",

@@ -6,6 +6,7 @@ remembered for that library file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -90,11 +91,9 @@ class Registry:
     def _probed(self, spec: BackendSpec, libraries: list[Path]) -> Availability:
         """What a probe of these files found, now or earlier. Only success is remembered: a remedy may touch no file."""
         key = json.dumps([spec.python, *[_identity(library) for library in libraries]])
-        file = self._cache / "probes" / f"{spec.name}.json"
+        file = self._cache / "probes" / f"{spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(file.read_text())
-            if found["key"] == key:
-                return Availability(spec, True, detail=str(found["detail"]))
+            return Availability(spec, True, detail=str(json.loads(file.read_text())["detail"]))
         works, said = probe(spec)
         if not works:
             remedy = f"pip install --force-reinstall wasmer-compiler-{spec.name}=={WHEEL_VERSION}"

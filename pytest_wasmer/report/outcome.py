@@ -17,9 +17,8 @@ def complete(report: pytest.TestReport, session: WasmSession, item: pytest.Item,
     `wasm_xfail` must not hide those, nor may a test that catches every exception pass with a dead engine.
     """
     backend = session.backend_of(item)
-    if backend is None:
-        return
-    report.wasm = {"backend": backend, "compiles": session.take_compiles()}  # type: ignore[attr-defined]
+    if backend is not None:
+        report.wasm = {"backend": backend, "compiles": session.take_compiles()}  # type: ignore[attr-defined]
     if not session.started:
         return
     crashes = [loss for loss in session.take_losses() if not loss.interrupted]

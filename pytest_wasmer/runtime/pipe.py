@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import weakref
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ class PipeConnection(Connection):
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
         self._lock = Lock()
         self._owner: int | None = None
+        self._forget_in_forks()
         try:
             op, sequence, body = self._frames.read()
             if (op, sequence) != (wire.HELLO, 0):
@@ -47,6 +50,21 @@ class PipeConnection(Connection):
             if failure is error:
                 raise
             raise failure from None
+
+    def _forget_in_forks(self) -> None:
+        """A fork of the test process must not use, nor keep alive, nor end what belongs to its parent."""
+        reference = weakref.ref(self)
+
+        def forget() -> None:
+            connection = reference()
+            if connection is not None:
+                connection._process.forget()
+                connection.lost = EngineLost(
+                    connection.backend, "it belongs to the process that was forked", "nothing", interrupted=True
+                )
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=forget)
 
     @property
     def pid(self) -> int:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import weakref
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,8 +66,8 @@ class EngineProcess:
         assert self.process.stdout is not None
         self._ends: list[IO[bytes]] = [self.process.stdin, self.process.stdout]
         self.frames = wire.Frames(self.process.stdout.fileno(), self.process.stdin.fileno(), patient=False)
-        self._close = weakref.finalize(self, _end, os.getpid(), self.process, self._ends, ours, self._capture)
-        _forget_in_forks(self)
+        self._lifeline = ours
+        self._close = weakref.finalize(self, _end, self.process, self._ends, ours, self._capture)
 
     @property
     def pid(self) -> int:
@@ -102,19 +101,15 @@ class EngineProcess:
         self._close()
 
     def forget(self) -> None:
-        """In a fork: let go of the descriptors, so that the engine process still ends with its parent."""
-        finalizer = self._close.detach()
-        if finalizer:
-            _, _, (_, _, ends, lifeline, capture), _ = finalizer
-            for end in ends:
+        """In a fork: let go of the pipes, so that the engine process still ends with its parent."""
+        if self._close.detach():
+            for end in self._ends:
                 end.close()
-            _close(lifeline)
-            capture.close()
+            _close(self._lifeline)
+            self.process.returncode = 0  # not ours to wait for
 
 
-def _end(owner: int, process: subprocess.Popen[bytes], ends: list[IO[bytes]], lifeline: int, capture: _Capture) -> None:
-    if os.getpid() != owner:
-        return
+def _end(process: subprocess.Popen[bytes], ends: list[IO[bytes]], lifeline: int, capture: _Capture) -> None:
     for end in ends:
         with suppress(OSError):
             end.close()
@@ -138,7 +133,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
     Without it, one that is still starting dies of the KeyboardInterrupt that is meant for the test process.
     """
-    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+    if sys.platform == "win32":
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -146,18 +141,6 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _forget_in_forks(process: EngineProcess) -> None:
-    if hasattr(os, "register_at_fork"):
-        reference = weakref.ref(process)
-
-        def forget() -> None:
-            alive = reference()
-            if alive is not None:
-                alive.forget()
-
-        os.register_at_fork(after_in_child=forget)
 
 
 class _Capture:
