@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongThread
     from pytest_wasmer.wasm.errors import CompileError, LinkError, MissingExport, SourceError
     from pytest_wasmer.wasm.function import Function
-    from pytest_wasmer.wasm.instance import Caller, Exports, Instance
+    from pytest_wasmer.wasm.host import Caller
+    from pytest_wasmer.wasm.instance import Exports, Instance
     from pytest_wasmer.wasm.memory import Memory
     from pytest_wasmer.wasm.module import Module
     from pytest_wasmer.wasm.traps import Trap, TrapKind
@@ -31,7 +32,8 @@ _HOMES = {
     "wasm.function": ("Function",),
     "wasm.memory": ("Memory",),
     "wasm.variables": ("Global", "Table"),
-    "wasm.instance": ("Caller", "Exports", "Instance"),
+    "wasm.host": ("Caller",),
+    "wasm.instance": ("Exports", "Instance"),
     "wasm.module": ("Module",),
     "wasm.traps": ("Trap", "TrapKind"),
     "wasm.types": ("FunctionType", "GlobalType", "MemoryType", "TableType"),

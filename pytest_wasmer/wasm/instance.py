@@ -6,7 +6,6 @@ import weakref
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.wasm.errors import MissingExport
 from pytest_wasmer.wasm.externs import Extern, Owner
 from pytest_wasmer.wasm.function import function
@@ -17,7 +16,6 @@ from pytest_wasmer.wasm.variables import Global, Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from pytest_wasmer.wasm.imports import HostFunction
     from pytest_wasmer.wasm.module import Module
     from pytest_wasmer.wasm.types import ExternType
 
@@ -144,30 +142,3 @@ def missing_text(name: str, types: Mapping[str, ExternType], module: str) -> str
     shown = [f"{export} ({kind_of(type_)})" for export, type_ in list(types.items())[:20]]
     more = f" and {len(types) - 20} more" if len(types) > 20 else ""
     return f"{module} has no export {name!r}{hint}\nIt exports {', '.join(shown)}{more}"
-
-
-class Caller:
-    """The instance that calls a host function, for one whose first parameter is annotated `Caller`.
-
-    During a start function there is no instance yet: then every property raises `WasmError`.
-    """
-
-    def __init__(self, host: HostFunction) -> None:
-        self._host = host
-
-    @property
-    def instance(self) -> Instance:
-        found = self._host.instance
-        if found is None:
-            raise WasmError(
-                f"host function {self._host.name} was called by a start function: its instance is still being made"
-            )
-        return found
-
-    @property
-    def exports(self) -> Exports:
-        return self.instance.exports
-
-    @property
-    def memory(self) -> Memory:
-        return self.instance.memory
