@@ -78,8 +78,8 @@ def test_names_and_exclude(fakes: pytest.Pytester) -> None:
             "wasm_backends(exclude='singlepass', reason='...')",
         ),
         (
-            "wasm_backends('fake-a', raison='x')",
-            "marker of test_wrong.py::test_it: wasm_backends() got an unexpected keyword argument 'raison'",
+            "wasm_backends('fake-a', colour='x')",
+            "marker of test_wrong.py::test_it: wasm_backends() got an unexpected keyword argument 'colour'",
         ),
         ("wasm_backends(3)", "marker of test_wrong.py::test_it: a backend is named by a str, not 3"),
         ("wasm_backends('fake-a', reason=3)", "marker of test_wrong.py::test_it: reason is a str, not 3"),
