@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from pytest_wasmer.engines.api import ExternType, Values
 
+SIGKILL = 9  # importing signal takes milliseconds
+
 
 class Server:
     """Answers the requests of one parent, one at a time; a host call waits here and answers nested requests."""
@@ -119,9 +121,9 @@ def main() -> NoReturn:
 def tie_to_parent(lifeline: int) -> None:
     """End with the parent, however it ends, also in the middle of native code.
 
-    The parent holds the other end of this pipe and never writes: its end closes when it dies, which raises SIGIO,
-    whose default action ends the process; neither the GIL nor a thread is needed. A descriptor of its
-    own, since data raises SIGIO too. (The parent-death signal fires when the parent's *thread* ends.)
+    The parent holds the other end of this pipe and never writes: its end closes when it dies, and the kernel sends a
+    signal; neither the GIL nor a thread is needed. A descriptor of its own, since data raises the signal too.
+    (The parent-death signal would fire when the *thread* that started this process ends.)
     """
     if lifeline < 0:
         return
@@ -131,10 +133,13 @@ def tie_to_parent(lifeline: int) -> None:
         return
     from select import select
 
+    if hasattr(fcntl, "F_SETSIG"):
+        # Not the default, SIGIO: whoever started the tests may have left that ignored, which is inherited.
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     if select([lifeline], [], [], 0)[0]:
-        os._exit(0)  # the parent was gone before SIGIO was asked for
+        os._exit(0)  # the parent was gone before the signal was asked for
 
 
 def volunteer_for_the_oom_killer() -> None:
