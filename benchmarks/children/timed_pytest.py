@@ -11,7 +11,7 @@ import importlib.metadata
 import inspect
 import json
 import sys
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from types import ModuleType
 
 IMPORT = "import"
 
 
 def main(report: str, arguments: list[str]) -> int:
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     load = importlib.metadata.EntryPoint.load
 
     def timed_load(entry: importlib.metadata.EntryPoint) -> Any:
@@ -40,15 +40,15 @@ def main(report: str, arguments: list[str]) -> int:
         time_hooks(plugin, spent)
         return plugin
 
-    importlib.metadata.EntryPoint.load = timed_load  # type: ignore[method-assign]
+    importlib.metadata.EntryPoint.load = timed_load  # type: ignore[assignment, method-assign]
     status = pytest.main(arguments)
     Path(report).write_text(json.dumps({"spent": spent, "modules": sorted(sys.modules)}))
     return int(status)
 
 
-def time_hooks(plugin: ModuleType, spent: Counter[str]) -> None:
+def time_hooks(plugin: ModuleType, spent: dict[str, float]) -> None:
     """Replace the hooks of a plugin, and of the classes that it registers, by ones that count their time."""
-    owners = [plugin, *[kind for _, kind in inspect.getmembers(plugin, inspect.isclass)]]
+    owners: list[Any] = [plugin, *[kind for _, kind in inspect.getmembers(plugin, inspect.isclass)]]
     for owner in owners:
         if getattr(owner, "__module__", owner.__name__) != plugin.__name__:
             continue
@@ -57,7 +57,7 @@ def time_hooks(plugin: ModuleType, spent: Counter[str]) -> None:
                 setattr(owner, name, timed(function, name, spent))
 
 
-def timed(function: Callable[..., Any], name: str, spent: Counter[str]) -> Callable[..., Any]:
+def timed(function: Callable[..., Any], name: str, spent: dict[str, float]) -> Callable[..., Any]:
     @functools.wraps(function)
     def plain(*arguments: Any) -> Any:
         began = perf_counter()
@@ -67,7 +67,7 @@ def timed(function: Callable[..., Any], name: str, spent: Counter[str]) -> Calla
             spent[name] += perf_counter() - began
 
     @functools.wraps(function)
-    def wrapper(*arguments: Any) -> Iterator[Any]:
+    def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
         """The hooks of others, between the two parts, do not count."""
         began = perf_counter()
         generator = function(*arguments)

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from figures.engines import backends, bare, plugged
-from figures.figure import Figure, at_most, layouts, medians, pinned, seconds
+from figures.figure import Figure, at_most, compared, layouts, pinned, seconds
 from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.pipe import PipeConnection
 
@@ -39,7 +39,7 @@ def call_pipe() -> Iterator[Figure]:
             with plugged(spec, "process") as (add, connection), ping_process() as (child, ping):
                 assert isinstance(connection, PipeConnection)
                 with pinned([here]), pinned([there], child), pinned([there], connection.pid):
-                    call_time, ping_time = medians(ROUNDS, partial(_calls, CALLS, add), partial(ping, CALLS))
+                    call_time, ping_time = compared(ROUNDS, partial(_calls, CALLS, add), partial(ping, CALLS))
             note = f"call {call_time * 1e6:.1f} us, ping {ping_time * 1e6:.1f} us, both processes pinned to {where}"
             yield at_most(2.0, f"call-pipe ({where}) {spec.name}", call_time / ping_time, "x ping", note)
 
@@ -51,7 +51,7 @@ def map_10_000() -> Iterator[Figure]:
         function = bare(spec.name)
         with plugged(spec, "process") as (add, _):
             assert add.map(rows) == _loop(function, rows)
-            map_time, loop_time = medians(
+            map_time, loop_time = compared(
                 ROUNDS,
                 partial(seconds, partial(add.map, rows)),
                 partial(seconds, partial(_loop, function, rows)),
@@ -64,7 +64,7 @@ def call_direct() -> Iterator[Figure]:
     """One call with `--wasm-isolation=none`, against the bare call."""
     for spec in backends():
         with plugged(spec, "none") as (add, _):
-            call_time, bare_time = medians(
+            call_time, bare_time = compared(
                 ROUNDS, partial(_calls, DIRECT_CALLS, add), partial(_calls, DIRECT_CALLS, bare(spec.name))
             )
         note = f"call {call_time * 1e6:.2f} us, bare {bare_time * 1e6:.2f} us"

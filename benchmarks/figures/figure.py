@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,8 +43,13 @@ def in_turns(rounds: int, *measures: Callable[[], float]) -> list[list[float]]:
     return results
 
 
-def medians(rounds: int, *measures: Callable[[], float]) -> list[float]:
-    return [median(result) for result in in_turns(rounds, *measures)]
+def typical(results: Sequence[float]) -> float:
+    """The lower quartile: below what disturbances add, and no lucky best."""
+    return sorted(results)[len(results) // 4]
+
+
+def compared(rounds: int, *measures: Callable[[], float]) -> list[float]:
+    return [typical(results) for results in in_turns(rounds, *measures)]
 
 
 @contextmanager

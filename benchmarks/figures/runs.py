@@ -25,9 +25,9 @@ WITH_PLUGIN: list[str] = []
 WITHOUT_PLUGIN = ["-p", "no:wasmer"]
 
 
-def copied(suite: str) -> Path:
+def copied(suite: str, name: str = "") -> Path:
     """A suite away from this repository's configuration."""
-    return Path(shutil.copytree(SUITES / suite, cache_directory() / suite, dirs_exist_ok=True))
+    return Path(shutil.copytree(SUITES / suite, cache_directory() / (name or suite), dirs_exist_ok=True))
 
 
 def run(command: Sequence[str], directory: Path, arguments: Sequence[str], **variables: str) -> float:

@@ -8,11 +8,10 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from figures.engines import backends, cache_directory
-from figures.figure import Figure, at_most, medians, seconds
+from figures.figure import Figure, at_most, compared, seconds, typical
 from figures.runs import WITH_PLUGIN, WITHOUT_PLUGIN, run
 from pytest_wasmer.runtime.pipe import PipeConnection
 from pytest_wasmer.runtime.process import PACKAGE
@@ -40,10 +39,10 @@ class Cost(NamedTuple):
 def no_wasm() -> Iterator[Figure]:
     """Import and hooks of the plugin in a suite of 50 plain tests, and what it imports, beyond pytest's own."""
     costs = [_run_plain_suite(WITH_PLUGIN) for _ in range(RUNS + 1)][1:]
-    total = median(cost.imports + cost.hooks for cost in costs) * 1e3
-    imports = median(cost.imports for cost in costs) * 1e3
-    hooks = median(cost.hooks for cost in costs) * 1e3
-    note = f"import {imports:.2f} ms, hooks of {PLAIN_TESTS} tests {hooks:.2f} ms, median of {RUNS} runs"
+    total = typical([cost.imports + cost.hooks for cost in costs]) * 1e3
+    imports = typical([cost.imports for cost in costs]) * 1e3
+    hooks = typical([cost.hooks for cost in costs]) * 1e3
+    note = f"import {imports:.2f} ms, hooks of {PLAIN_TESTS} tests {hooks:.2f} ms"
     yield at_most(5.0, "no-wasm", total, "ms", note)
 
     added = costs[-1].modules - _run_plain_suite(WITHOUT_PLUGIN).modules
@@ -72,7 +71,7 @@ def _listed(names: set[str]) -> str:
 def engine_start() -> Iterator[Figure]:
     """An engine process until it can take requests, against a Python until it has imported the wheels."""
     for spec in backends():
-        start, imports = medians(STARTS, partial(_start, spec), partial(seconds, partial(_import_wheels, spec.name)))
+        start, imports = compared(STARTS, partial(_start, spec), partial(seconds, partial(_import_wheels, spec.name)))
         note = f"start {start * 1e3:.1f} ms, imports {imports * 1e3:.1f} ms (without the end of either process)"
         yield at_most(10.0, f"engine-start {spec.name}", (start - imports) * 1e3, "ms more", note)
 
@@ -85,24 +84,21 @@ def _start(spec: BackendSpec) -> float:
 
 
 # The wheel of LLVM needs the loader's repair; it is imported as engine processes do, without the package's __init__.
-PACKAGE_BY_PATH = (
-    "import sys; p = type(sys)('pytest_wasmer'); p.__path__ = [sys.argv[1]]; sys.modules[p.__name__] = p; "
-)
-REPAIR = PACKAGE_BY_PATH + "from pytest_wasmer.engines import libtinfo; libtinfo.provide(); "
+REPAIR = """
+import sys
+package = type(sys)("pytest_wasmer")
+package.__path__ = [sys.argv[1]]
+sys.modules["pytest_wasmer"] = package
+from pytest_wasmer.engines import libtinfo
+libtinfo.provide()
+"""
 
 
 def _import_wheels(compiler: str) -> None:
     """Comes back as soon as the other Python says that it has imported them."""
-    code = (REPAIR if compiler == "llvm" else "") + f"import wasmer, wasmer_compiler_{compiler}; print(flush=True)"
-    command = [
-        sys.executable,
-        "-I",
-        "-X",
-        f"pycache_prefix={cache_directory() / 'pycache'}",
-        "-c",
-        code,
-        str(PACKAGE),
-    ]
+    repair = REPAIR if compiler == "llvm" else ""
+    code = f"{repair}import wasmer, wasmer_compiler_{compiler}; print(flush=True)"
+    command = [sys.executable, "-I", "-X", f"pycache_prefix={cache_directory() / 'pycache'}", "-c", code, str(PACKAGE)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdout is not None
         assert os.read(process.stdout.fileno(), 1) == b"\n"

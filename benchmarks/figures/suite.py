@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shutil
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING
 
 from figures.engines import backends
-from figures.figure import Figure, at_most, in_turns
+from figures.figure import Figure, at_most, in_turns, typical
 from figures.runs import SUITES, WITH_PLUGIN, WITHOUT_PLUGIN, copied, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ROUNDS = 11
+ROUNDS = 15
 
 
 def parametrized() -> Iterator[Figure]:
@@ -28,9 +27,9 @@ def parametrized() -> Iterator[Figure]:
             partial(_run, plugged, [*WITH_PLUGIN, f"--wasm-backends={spec.name}"], spec.name, in_tests),
             partial(_run, bare, WITHOUT_PLUGIN, spec.name, in_tests),
         )
-        tests_alone = median(in_tests[plugged]) / median(in_tests[bare])
-        note = f"{median(ours):.2f} s against {median(theirs):.2f} s; from the first test on: {tests_alone:.2f} x"
-        yield at_most(1.3, f"parametrized {spec.name}", median(ours) / median(theirs), "x by hand", note)
+        tests_alone = typical(in_tests[plugged]) / typical(in_tests[bare])
+        note = f"{typical(ours):.2f} s against {typical(theirs):.2f} s; from the first test on: {tests_alone:.2f} x"
+        yield at_most(1.3, f"parametrized {spec.name}", typical(ours) / typical(theirs), "x by hand", note)
 
 
 def _suite(name: str) -> Path:
