@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pytest_wasmer.session import SESSION
-
 if TYPE_CHECKING:
+    from pytest_wasmer.session import WasmSession
     from pytest_wasmer.wasm.imports import Imports
     from pytest_wasmer.wasm.instance import Instance
     from pytest_wasmer.wasm.module import Module
     from pytest_wasmer.wasm.source import SourceLike
+
+FIXTURE = "wasm_backend"
+FACTORIES = ("wasm_module", "wasm_instance")
 
 
 class ModuleFactory(Protocol):
@@ -28,36 +31,43 @@ class InstanceFactory(Protocol):
     def __call__(self, source: SourceLike, imports: Imports | None = None) -> Instance: ...
 
 
-@pytest.fixture(scope="session")
-def wasm_backend(request: pytest.FixtureRequest) -> str:
-    """The backend that the test runs on: "singlepass", "cranelift", "llvm", ..."""
-    name = getattr(request, "param", None)
-    return name if isinstance(name, str) else request.config.stash[SESSION].unparametrized_backend()
+def plugin_of(session: WasmSession) -> ModuleType:
+    """The fixtures of one session, to be registered as a plugin.
 
-
-@pytest.fixture(scope="session")
-def wasm_module(wasm_backend: str, request: pytest.FixtureRequest) -> ModuleFactory:
-    """Compiles a module on the test's backend: wasm_module("codec.wasm").
-
-    A source is a path (relative to the file that asks, then to its parents up to rootdir), the module's bytes,
-    or WAT text. Each module is compiled once per backend and session.
+    They close over the session, since a `request` to find it by costs each test that uses them.
     """
-    session = request.config.stash[SESSION]
 
-    def load(source: SourceLike) -> Module:
-        __tracebackhide__ = True
-        return session.load(wasm_backend, source, sys._getframe(1).f_code.co_filename)
+    @pytest.fixture(scope="session")
+    def wasm_backend(request: pytest.FixtureRequest) -> str:
+        """The backend that the test runs on: "singlepass", "cranelift", "llvm", ..."""
+        name = getattr(request, "param", None)
+        return name if isinstance(name, str) else session.unparametrized_backend()
 
-    return load
+    @pytest.fixture(scope="session")
+    def wasm_module(wasm_backend: str) -> ModuleFactory:
+        """Compiles a module on the test's backend: wasm_module("codec.wasm").
 
+        A source is a path (relative to the file that asks, then to its parents up to rootdir), the module's bytes,
+        or WAT text. Each module is compiled once per backend and session.
+        """
 
-@pytest.fixture(scope="session")
-def wasm_instance(wasm_backend: str, wasm_module: ModuleFactory, request: pytest.FixtureRequest) -> InstanceFactory:
-    """Makes an instance of a module on the test's backend: wasm_instance("codec.wasm", imports={"env": {...}})."""
-    session = request.config.stash[SESSION]
+        def load(source: SourceLike) -> Module:
+            __tracebackhide__ = True
+            return session.load(wasm_backend, source, sys._getframe(1).f_code.co_filename)
 
-    def instantiate(source: SourceLike, imports: Imports | None = None) -> Instance:
-        __tracebackhide__ = True
-        return session.load(wasm_backend, source, sys._getframe(1).f_code.co_filename).instantiate(imports)
+        return load
 
-    return instantiate
+    @pytest.fixture(scope="session")
+    def wasm_instance(wasm_module: ModuleFactory, wasm_backend: str) -> InstanceFactory:
+        """Makes an instance of a module on the test's backend: wasm_instance("codec.wasm", imports={"env": {...}})."""
+
+        def instantiate(source: SourceLike, imports: Imports | None = None) -> Instance:
+            __tracebackhide__ = True
+            module = session.load(wasm_backend, source, sys._getframe(1).f_code.co_filename)
+            return module.instantiate(imports)
+
+        return instantiate
+
+    plugin = ModuleType("pytest_wasmer.fixtures.of_a_session")
+    vars(plugin).update(wasm_backend=wasm_backend, wasm_module=wasm_module, wasm_instance=wasm_instance)
+    return plugin

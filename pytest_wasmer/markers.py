@@ -53,10 +53,6 @@ def wasm_xfail(**reasons: str) -> dict[str, str]:
 
 
 MARKERS: tuple[Callable[..., Any], ...] = (wasm_backends, wasm_xfail)
-LINES = (
-    "wasm_backends(*names, exclude=(), reason=''): run on these Wasm backends only, or on all but the excluded ones.",
-    "wasm_xfail(**{backend: reason}): expected to fail on these Wasm backends; a pass is a failure (strict).",
-)
 
 
 def restrictions(node: pytest.Item | pytest.Function, known: Sequence[str]) -> list[Restriction]:

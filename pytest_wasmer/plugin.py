@@ -1,6 +1,7 @@
 """The pytest hooks, and nothing else: each is a call or two into a room below.
 
-A suite without Wasm pays for these imports and hooks only: standard library and pytest.
+A suite without Wasm pays for what is here and for what this imports: little, of the standard library and pytest.
+What only tests with Wasm need is in `run.py`, whose hooks are registered when there is one.
 """
 
 from __future__ import annotations
@@ -9,19 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer import markers, selection, settings
-from pytest_wasmer.fixtures import wasm_backend, wasm_instance, wasm_module
-from pytest_wasmer.report import outcome
-from pytest_wasmer.report.terminal import Tally, header, missing_lines, summary
+from pytest_wasmer import settings
+from pytest_wasmer.fixtures import FACTORIES, FIXTURE, plugin_of
 from pytest_wasmer.session import SESSION, WasmSession
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-__all__ = ["wasm_backend", "wasm_instance", "wasm_module"]
-
-# Whether the header was shown.
-SHOWN = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,37 +29,25 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for line in markers.LINES:
+    for line in settings.MARKER_LINES:
         config.addinivalue_line("markers", line)
     # --help and --version must work whatever the settings say.
     if config.option.help or config.option.version:
         return
     session = config.stash[SESSION] = WasmSession(config)
-    config.pluginmanager.register(Summary(config), "wasm-summary")
+    config.pluginmanager.register(plugin_of(session), "wasm-fixtures")
+    config.pluginmanager.register(Summary(session), "wasm-summary")
     if session.settings.backends.given:
         _ = session.selection  # a usage error now, not in the middle of collection
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    session = config.stash[SESSION]
-    return _header(config) if session.settings.given else []
-
-
-def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
-    if config.stash.get(SHOWN, False) or not any(selection.backend_of(item) for item in items):
-        return []
-    return _header(config)
-
-
-def _header(config: pytest.Config) -> list[str]:
-    config.stash[SHOWN] = True
-    return header(config.stash[SESSION])
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if selection.FIXTURE in metafunc.fixturenames:
+    if FIXTURE in metafunc.fixturenames:
+        from pytest_wasmer import selection
+
         session = metafunc.config.stash[SESSION]
+        session.begin()
         selection.parametrize(metafunc, lambda: session.selection, session.registry.names)
 
 
@@ -73,12 +55,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
     result = yield
     session = config.stash[SESSION]
-    selection.mark_unparametrized(items, lambda: session.selection, lambda: session.registry.names)
-    items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
+    if session.begun or any(item.get_closest_marker("wasm_xfail") for item in items):
+        from pytest_wasmer import selection
+
+        selection.mark_unparametrized(items, lambda: session.selection, lambda: session.registry.names)
+        items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
     return result
 
 
-# Around a test
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    session = config.stash[SESSION]
+    return session.header() if session.settings.given else []
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    session = config.stash[SESSION]
+    wanted = session.begun and any(FIXTURE in getattr(item, "fixturenames", ()) for item in items)
+    return session.header() if wanted and not session.header_shown else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -91,63 +84,26 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         session.item = None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    session = item.config.stash[SESSION]
-    session.settle()
-    session.before(item)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> None:
-    item.config.stash[SESSION].settle()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    session = item.config.stash[SESSION]
-    session.settle()
-    session.renew_fixtures()
-
-
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-    request.config.stash[SESSION].note_fixture(fixturedef, request)
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    session = item.config.stash[SESSION]
-    for backend, text in session.take_outputs().items():
-        item.add_report_section(call.when, f"{backend} engine output", text)
-    report = yield
-    outcome.complete(report, session, item, call)
-    return report
-
-
-# The end
+    if fixturedef.argname == FIXTURE or fixturedef.argname in FACTORIES:
+        request.config.stash[SESSION].note_fixture(fixturedef, request)
 
 
 class Summary:
-    """Registered per session, since the hooks that count get no config."""
+    """Hooks that are needed also where no test is collected: on the controller of xdist."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._tally = Tally()
+    def __init__(self, session: WasmSession) -> None:
+        self._session = session
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._tally.add(report)
+        if hasattr(report, "wasm"):
+            self._session.tally.add(report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not self._tally.used:
-            return
-        session = self._config.stash[SESSION]
-        terminalreporter.write_sep("=", "wasm backends")
-        for line in summary(self._tally.rows(session.registry.names)):
-            terminalreporter.write_line(line)
-        # xdist shows no header after the collection.
-        for line in [] if self._config.stash.get(SHOWN, False) else missing_lines(session.selection):
+        lines = self._session.summary()
+        if lines:
+            terminalreporter.write_sep("=", "wasm backends")
+        for line in lines:
             terminalreporter.write_line(line)
 
 

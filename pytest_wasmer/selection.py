@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pytest_wasmer import markers, settings
+from pytest_wasmer.fixtures import FIXTURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from pytest_wasmer.engines.registry import Availability, Registry
     from pytest_wasmer.settings import Setting
 
-FIXTURE = "wasm_backend"
 GROUPS = ("all", "available")
 
 

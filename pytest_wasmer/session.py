@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer import selection, settings
-from pytest_wasmer.selection import FIXTURE
+from pytest_wasmer import settings
+from pytest_wasmer.fixtures import FACTORIES, FIXTURE
 
 if TYPE_CHECKING:
     from pytest_wasmer.engines.registry import Registry
+    from pytest_wasmer.report.terminal import Facts, Tally
     from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pool import EnginePool
     from pytest_wasmer.selection import Selection
     from pytest_wasmer.wasm.module import Loader, Module
     from pytest_wasmer.wasm.source import SourceLike
-
-FACTORIES = ("wasm_module", "wasm_instance")
 
 
 class WasmSession:
@@ -30,7 +29,11 @@ class WasmSession:
         self.settings = settings.read(config)
         #: The test that runs now; session-scoped fixtures cannot know it.
         self.item: pytest.Item | None = None
+        #: Whether there is a test with Wasm.
+        self.begun = False
+        self.header_shown = False
         self._compiles: dict[str, list[float]] = {}
+        self._common: dict[str, Facts] = {}
         # The backend of the last test that said its backend by marker, see `unparametrized_backend`.
         self._said: str | None = None
         # The last test that had to be asked for it.
@@ -55,6 +58,8 @@ class WasmSession:
 
     @cached_property
     def selection(self) -> Selection:
+        from pytest_wasmer import selection
+
         return selection.select(self.settings.backends, self.registry)
 
     @cached_property
@@ -77,27 +82,41 @@ class WasmSession:
     def load(self, backend: str, source: SourceLike, asking: str) -> Module:
         """The module of a source that code in the file `asking` names."""
         __tracebackhide__ = True
+        connect = partial(self.pool.connection, self.registry.spec(backend))
+        connect()  # an engine process starts while this one imports what follows
         from pytest_wasmer.wasm.source import read
 
-        found = read(source, Path(asking).parent, self._config.rootpath)
-        return self._loader.load(backend, partial(self.pool.connection, self.registry.spec(backend)), found)
+        return self._loader.load(backend, connect, read(source, Path(asking).parent, self._config.rootpath))
 
     def unparametrized_backend(self) -> str:
         """The backend of the running test, which has no parameter for it. Fails or skips the test."""
+        from pytest_wasmer import selection
+
         if self.item is None:
             pytest.fail(f"{FIXTURE} is used outside a test", pytrace=False)
+        self.begin()
         self._asked = self.item
         self._said = None
         self._said = selection.only_backend(self.item, self.selection, self.registry.names)
         return self._said
 
-    def backend_of(self, item: pytest.Item) -> str | None:
+    def _backend_of(self, item: pytest.Item) -> str | None:
         """The backend that a test runs on, once it has asked for it."""
+        from pytest_wasmer import selection
+
         if FIXTURE in getattr(item, "fixturenames", ()) or self._asked is item:
             return selection.backend_of(item) or self._said
         return None
 
     # What happens around a test
+
+    def begin(self) -> None:
+        """There is a test with Wasm: from now on the hooks that watch tests are needed."""
+        if not self.begun:
+            from pytest_wasmer.run import Run
+
+            self.begun = True
+            self._config.pluginmanager.register(Run(self), "wasm-run")
 
     def note_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
         """Remember the definitions whose values may have to be made anew."""
@@ -106,6 +125,10 @@ class WasmSession:
 
     def before(self, item: pytest.Item) -> None:
         """A test that cannot be parametrized must not get the cached backend, or failure, of the one before."""
+        from pytest_wasmer import selection
+
+        if self.started:
+            self.pool.settle()
         self.renew_fixtures()
         if self._asked is None or selection.backend_of(item) is not None:
             return
@@ -124,23 +147,51 @@ class WasmSession:
             fixturedef, request = self._fixtures.pop(name)
             fixturedef.finish(request)  # type: ignore[arg-type]
 
-    def settle(self) -> None:
-        if self.started:
-            self.pool.settle()
+    def after_phase(self) -> tuple[dict[str, str], list[EngineLost]]:
+        """What native code printed (by backend) and which engine processes were lost since the last time.
 
-    def take_outputs(self) -> dict[str, str]:
-        return self.pool.take_outputs() if self.started else {}
-
-    def take_losses(self) -> list[EngineLost]:
-        """Engine processes lost since the last time. What fixtures hold of them is then due to be made anew."""
-        losses = self.pool.take_losses() if self.started else []
+        What fixtures hold of those is then due to be made anew.
+        """
+        if not self.started:
+            return {}, []
+        self.pool.settle()
+        outputs, losses = self.pool.take()
         self._stale = self._stale or bool(losses)
-        return losses
+        return outputs, losses
 
-    def take_compiles(self) -> dict[str, list[float]]:
-        """Seconds of each compile since the last time, by backend."""
+    # What the run says
+
+    def facts(self, item: pytest.Item) -> Facts | None:
+        """What a report carries for the summary: the test's backend, and the compiles since the last time."""
+        backend = self._backend_of(item)
+        if backend is None:
+            return None
         compiles, self._compiles = self._compiles, {}
-        return compiles
+        # Reports live as long as the session: most share one object.
+        common = self._common.setdefault(backend, {"backend": backend, "compiles": {}})
+        return {"backend": backend, "compiles": compiles} if compiles else common
+
+    @cached_property
+    def tally(self) -> Tally:
+        from pytest_wasmer.report.terminal import Tally
+
+        return Tally()
+
+    def header(self) -> list[str]:
+        from pytest_wasmer.report.terminal import header
+
+        self.header_shown = True
+        return header(self.settings, self.selection, self.registry)
+
+    def summary(self) -> list[str]:
+        """Nothing where no test ran on a backend."""
+        if "tally" not in self.__dict__:
+            return []
+        from pytest_wasmer.report.terminal import missing_lines, table
+
+        # xdist shows no header after the collection.
+        missing = [] if self.header_shown else missing_lines(self.selection)
+        return table(self.tally.rows(self.registry.names)) + missing
 
     def close(self) -> None:
         if self.started:

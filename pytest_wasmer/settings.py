@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -51,6 +50,12 @@ ISOLATION = Option(
     ("process", "none"),
 )
 OPTIONS = (BACKENDS, ISOLATION)
+
+# What --markers shows; what they mean is in `markers`.
+MARKER_LINES = (
+    "wasm_backends(*names, exclude=(), reason=''): run on these Wasm backends only, or on all but the excluded ones.",
+    "wasm_xfail(**{backend: reason}): expected to fail on these Wasm backends; a pass is a failure (strict).",
+)
 
 
 class Setting(NamedTuple):
@@ -122,6 +127,8 @@ def where(option: Option, setting: Setting) -> str:
 
 def unknown(value: str, known: Sequence[str]) -> str:
     """ "'lvm' is unknown. Did you mean 'llvm'?" """
+    from difflib import get_close_matches
+
     near = get_close_matches(value, known, 1, 0.5)
     return f"{value!r} is unknown.{f' Did you mean {near[0]!r}?' if near else ''}"
 

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_wasmer.runtime.errors import EngineLost
+from pytest_wasmer.wasm.errors import SourceError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pytest
 
-    from pytest_wasmer.runtime.errors import EngineLost
-    from pytest_wasmer.session import WasmSession
+    from pytest_wasmer.report.terminal import Facts
 
 
-def complete(report: pytest.TestReport, session: WasmSession, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+def complete(
+    report: pytest.TestReport,
+    item: pytest.Item,
+    call: pytest.CallInfo[None],
+    losses: Sequence[EngineLost],
+    facts: Facts | None,
+) -> None:
     """Add what the summary needs, and fail a test that lost an engine process, or cannot even find its module.
 
     `wasm_xfail` must not hide those, nor may a test that catches every exception pass with a dead engine.
     """
-    backend = session.backend_of(item)
-    if backend is not None:
-        report.wasm = {"backend": backend, "compiles": session.take_compiles()}  # type: ignore[attr-defined]
-    if not session.started:
-        return
-    crashes = [loss for loss in session.take_losses() if not loss.interrupted]
+    if facts is not None:
+        report.wasm = facts  # type: ignore[attr-defined]
     if report.failed:
         return
-    if call.excinfo is not None and _never_expected(call.excinfo.value):
+    crashes = [loss for loss in losses if not loss.interrupted]
+    if call.excinfo is not None and isinstance(call.excinfo.value, (EngineLost, SourceError)):
         _fail(report, item.repr_failure(call.excinfo))
     elif crashes:
-        _fail(report, f"{_all_of(crashes)}\nThe test went on without noticing.")
-
-
-def _never_expected(error: BaseException) -> bool:
-    from pytest_wasmer.runtime.errors import EngineLost
-    from pytest_wasmer.wasm.errors import SourceError
-
-    return isinstance(error, (EngineLost, SourceError))
+        said = "\n".join(f"{type(crash).__name__}: {crash}" for crash in crashes)
+        _fail(report, f"{said}\nThe test went on without noticing.")
 
 
 def _fail(report: pytest.TestReport, why: object) -> None:
@@ -42,7 +43,3 @@ def _fail(report: pytest.TestReport, why: object) -> None:
     report.longrepr = why  # type: ignore[assignment]
     if hasattr(report, "wasxfail"):
         del report.wasxfail
-
-
-def _all_of(crashes: list[EngineLost]) -> str:
-    return "\n".join(f"{type(crash).__name__}: {crash}" for crash in crashes)

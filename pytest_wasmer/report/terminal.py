@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_wasmer.engines.registry import Registry
     from pytest_wasmer.selection import Selection
-    from pytest_wasmer.session import WasmSession
+    from pytest_wasmer.settings import Settings
 
     class Facts(TypedDict):
         """What a test report carries, also from an xdist worker: plain values."""
@@ -20,16 +21,13 @@ if TYPE_CHECKING:
         compiles: dict[str, list[float]]
 
 
-def header(session: WasmSession) -> list[str]:
+def header(settings: Settings, chosen: Selection, registry: Registry) -> list[str]:
     """Backends, version and isolation with the source of each setting that is not the default; what does not work."""
-    settings, chosen = session.settings, session.selection
     names = ", ".join(chosen.names) or "none"
     source = f" (from {settings.backends.source})" if settings.backends.given else ""
-    versions = {session.registry.availability(name).detail for name in chosen.names} - {""}
-    lines = [f"wasm: backends {names}{source}, isolation {settings.isolation}"]
-    if versions:
-        lines[0] += f", {', '.join(sorted(versions))}"
-    return lines + missing_lines(chosen)
+    versions = sorted({registry.availability(name).detail for name in chosen.names} - {""})
+    said = [f"backends {names}{source}", f"isolation {settings.isolation}", *versions]
+    return [f"wasm: {', '.join(said)}", *missing_lines(chosen)]
 
 
 def missing_lines(chosen: Selection) -> list[str]:
@@ -72,15 +70,9 @@ class Tally:
         if (report.when == "call" or outcome != "passed") and outcomes.get(report.nodeid) != "failed":
             outcomes[report.nodeid] = outcome
 
-    @property
-    def used(self) -> bool:
-        """Whether any test ran on a backend."""
-        return any(self._outcomes.values())
-
     def rows(self, order: Sequence[str]) -> list[Row]:
-        """One row per backend that ran, in the order given, others behind."""
-        names = [name for name in order if name in self._outcomes]
-        names += [name for name in self._outcomes if name not in names]
+        """One row per backend that ran a test."""
+        names = [name for name in order if self._outcomes.get(name)]
         return [self._row(name) for name in names]
 
     def _row(self, name: str) -> Row:
@@ -101,14 +93,17 @@ class Tally:
 COLUMNS = ("backend", "passed", "failed", "skipped", "xfailed", "compiled", "compiling", "running")
 
 
-def summary(rows: Sequence[Row]) -> list[str]:
-    """The table. "compiled" counts modules; times are in seconds of this run, summed over its processes."""
+def table(rows: Sequence[Row]) -> list[str]:
+    """A line per backend; none without rows.
+
+    "compiled" counts modules; times are in seconds of this run, summed over its processes.
+    """
     cells = [
         (row.backend, *map(str, row[1:6]), f"{row.compile_seconds:.2f} s", f"{row.run_seconds:.2f} s") for row in rows
     ]
-    table = [COLUMNS, *cells]
-    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
-    return ["  ".join(_aligned(line, widths)).rstrip() for line in table]
+    lines = [COLUMNS, *cells] if cells else []
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS)) if lines]
+    return ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
 
 
 def _aligned(line: Iterable[str], widths: Sequence[int]) -> list[str]:

@@ -15,6 +15,7 @@ from pytest_wasmer.runtime.executor import Executor, make_engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from pytest_wasmer.engines.api import ExternType, Values
@@ -29,16 +30,18 @@ class Server:
         self._frames = frames
         self._executor = Executor(make_engine(reference, argument), self._host_call)
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
+        self._calls: dict[bytes, Callable[[bytes], bytes]] = {}
         self._sequence = 0
 
     def serve(self) -> NoReturn:
         """Ends by `Closed` only."""
-        self._frames.write(wire.HELLO, 0, wire.pack_texts(self._executor.version))
+        self._frames.write(wire.HELLO, 0, b"")
         while True:
             self._answer(*self._frames.read())
 
     def _answer(self, op: int, sequence: int, body: bytes) -> None:
         if op == wire.RELEASE:  # the only message without an answer
+            self._calls.clear()
             self._executor.release(*wire.BY_CODE[op].arguments.unpack(body))
             return
         outer, self._sequence = self._sequence, sequence
@@ -61,10 +64,9 @@ class Server:
 
     def _perform(self, op: int, body: bytes) -> bytes:
         if op == wire.CALL:
-            (handle,) = wire.HANDLE.unpack_from(body)
-            _, params, results = self._executor.type_of(handle)
-            values = self._codec(params).unpack(body[wire.HANDLE.size :])
-            return self._codec(results).pack(self._executor.caller(handle)(values))
+            function = body[: wire.HANDLE.size]
+            call = self._calls.get(function) or self._make_call(function)
+            return call(body[wire.HANDLE.size :])
         if op == wire.MAP:
             handle, count = wire.MAP_HEAD.unpack_from(body)
             _, params, results = self._executor.type_of(handle)
@@ -72,6 +74,18 @@ class Server:
             return wire.pack_outcomes(self._executor.map(handle, rows), self._codec(results))
         operation = wire.BY_CODE[op]
         return operation.pack_result(getattr(self._executor, operation.name)(*operation.arguments.unpack(body)))
+
+    def _make_call(self, function: bytes) -> Callable[[bytes], bytes]:
+        """What calls a function: packed values in and out; kept until something is released."""
+        (handle,) = wire.HANDLE.unpack(function)
+        _, params, results = self._executor.type_of(handle)
+        unpack, native, pack = self._codec(params).unpack, self._executor.caller(handle), self._codec(results).pack
+
+        def call(body: bytes) -> bytes:
+            return pack(native(unpack(body)))
+
+        self._calls[function] = call
+        return call
 
     def _host_call(self, number: int, type_: ExternType, values: Values) -> Values:
         _, params, results = type_

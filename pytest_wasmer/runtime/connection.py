@@ -26,7 +26,6 @@ class Connection:
         self.releases: list[int] = []
         #: Why this connection is of no use any more.
         self.lost: EngineLost | None = None
-        self.version = ""
 
     def request(self, operation: str, *arguments: Any, about: str) -> Any:
         raise NotImplementedError

@@ -33,7 +33,6 @@ class DirectConnection(Connection):
         self._executor = Executor(make_engine(spec.engine, spec.argument), self._host_call)
         self._sigactions = Sigactions.now()
         self._thread = get_ident()
-        self.version = self._executor.version
 
     def request(self, operation: str, *arguments: Any, about: str) -> Any:
         __tracebackhide__ = True

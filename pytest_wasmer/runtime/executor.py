@@ -55,10 +55,6 @@ class Executor:
         self._callers: dict[int, Callable[[Values], Values]] = {}
         self._mappers: dict[int, Callable[[Iterable[Values]], list[Values | Trapped]]] = {}
 
-    @property
-    def version(self) -> str:
-        return self._engine.version
-
     def type_of(self, handle: int) -> ExternType:
         return self._types[handle]
 

@@ -39,17 +39,8 @@ class PipeConnection(Connection):
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
         self._lock = Lock()
         self._owner: int | None = None
+        self._greeted = False
         self._forget_in_forks()
-        try:
-            op, sequence, body = self._frames.read()
-            if (op, sequence) != (wire.HELLO, 0):
-                raise wire.Nonsense("it did not say hello")
-            (self.version,) = wire.unpack_texts(body)
-        except BaseException as error:
-            failure = self._failure(error, "nothing yet: it was starting", None)
-            if failure is error:
-                raise
-            raise failure from None
 
     def _forget_in_forks(self) -> None:
         """A fork of the test process must not use, nor keep alive, nor end what belongs to its parent."""
@@ -126,11 +117,13 @@ class PipeConnection(Connection):
             raise InstanceLost(self.backend, self.lost.cause, about)
         outermost = self._enter()
         try:
+            if not self._greeted:
+                self._greet()
             answer = self._exchange(op, body)
             if type(answer) is bytes:
                 return unpack(answer)
         except BaseException as error:
-            failure = self._failure(error, about, values)
+            failure = self._failure(error, about if self._greeted else "nothing yet: it was starting", values)
             if failure is error:
                 raise
         else:
@@ -140,6 +133,12 @@ class PipeConnection(Connection):
                 self._owner = None
                 self._lock.release()
         raise failure
+
+    def _greet(self) -> None:
+        """The engine process has loaded its engine. Not waited for before the first request."""
+        if self._frames.read() != (wire.HELLO, 0, b""):
+            raise wire.Nonsense("it did not say hello")
+        self._greeted = True
 
     def _exchange(self, op: int, body: bytes) -> Any:
         """The body of the answer, or the exception that it stands for. Raises only where the engine process is lost."""
@@ -229,7 +228,7 @@ class PipeConnection(Connection):
         me = get_ident()
         if self._owner == me:
             return False
-        while not self._lock.acquire(timeout=LOCK_WAIT):
+        while not self._lock.acquire(False) and not self._lock.acquire(timeout=LOCK_WAIT):
             if self.hosts.depth:
                 raise WrongThread(
                     f"the {self.backend} engine process is in a call that waits for a host function in another "

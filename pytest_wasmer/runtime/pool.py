@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_wasmer.runtime.errors import EngineLost
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.runtime.connection import Connection
+    from pytest_wasmer.runtime.errors import EngineLost
 
 
 class EnginePool:
@@ -38,36 +37,27 @@ class EnginePool:
             return DirectConnection(spec)
         from pytest_wasmer.runtime.pipe import PipeConnection
 
-        try:
-            return PipeConnection(spec, self._pycache)
-        except EngineLost as lost:
-            self._losses.append(lost)
-            raise
+        return PipeConnection(spec, self._pycache)
 
     def _bury(self) -> None:
         """Part with lost connections; what they have to say is kept."""
-        for name, connection in list(self._connections.items()):
+        for name in [name for name, connection in self._connections.items() if connection.lost is not None]:
+            connection = self._connections.pop(name)
             if connection.lost is not None:
                 self._losses.append(connection.lost)
-                self._outputs[name] = self._outputs.get(name, "") + connection.take_output()
-                connection.close()
-                del self._connections[name]
+            self._outputs[name] = self._outputs.get(name, "") + connection.take_output()
+            connection.close()
 
-    def take_losses(self) -> list[EngineLost]:
-        """The engine processes lost since the last time."""
+    def take(self) -> tuple[dict[str, str], list[EngineLost]]:
+        """What native code printed, by backend, and the engine processes lost, since the last time."""
         self._bury()
         losses, self._losses = self._losses, []
-        return losses
-
-    def take_outputs(self) -> dict[str, str]:
-        """What native code printed since the last time, by backend."""
-        self._bury()
         outputs, self._outputs = self._outputs, {}
         for name, connection in self._connections.items():
             text = connection.take_output()
             if text:
                 outputs[name] = outputs.get(name, "") + text
-        return outputs
+        return outputs, losses
 
     def settle(self) -> None:
         for connection in self._connections.values():

@@ -31,7 +31,6 @@ PACKAGE = Path(__file__).resolve().parent.parent
 UNWANTED = ("PYTHON", "COV_", "COVERAGE_")
 
 EXIT_WAIT = 0.2
-CLOSE_WAIT = 1.0
 TAIL_LINES = 30
 OUTPUT_LIMIT = 1 << 16
 
@@ -114,11 +113,8 @@ def _end(process: subprocess.Popen[bytes], ends: list[IO[bytes]], lifeline: int,
         with suppress(OSError):
             end.close()
     _close(lifeline)
-    try:
-        process.wait(CLOSE_WAIT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    process.kill()  # it has nothing to finish
+    process.wait()
     capture.close()
 
 

@@ -67,9 +67,12 @@ class Frames:
     def read(self) -> tuple[int, int, bytes]:
         """Op, sequence number and body of the next frame. Raises `Closed` or `Nonsense`."""
         data = self._pending or self._more(CHUNK)
+        self._pending = b""
         while len(data) < HEADER.size:
             data += self._rest(HEADER.size)
         length, op, sequence = HEADER.unpack_from(data)
+        if len(data) == HEADER.size + length:  # nearly always: one read, one frame
+            return op, sequence, data[HEADER.size :]
         if length > BODY_LIMIT:
             raise Nonsense(f"a message of {length} bytes is announced; the limit is {BODY_LIMIT}")
         end = HEADER.size + length

@@ -1,0 +1,40 @@
+"""The hooks around tests that only a suite with Wasm needs: registered when its first Wasm test is met."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_wasmer.report import outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pytest_wasmer.session import WasmSession
+
+
+class Run:
+    """One per session."""
+
+    def __init__(self, session: WasmSession) -> None:
+        self._session = session
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self._session.before(item)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self) -> None:
+        self._session.renew_fixtures()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        outputs, losses = self._session.after_phase()
+        for backend, text in outputs.items():
+            item.add_report_section(call.when, f"{backend} engine output", text)
+        report = yield
+        outcome.complete(report, item, call, losses, self._session.facts(item))
+        return report
