@@ -1,8 +1,8 @@
 """The `wasmer` 1.1.0 wheels: Wasmer 2.1 with one of its three compilers and the Universal engine.
 
 Runs in the engine process (or in the test process with `--wasm-isolation=none`). The wheels' objects do
-not keep alive what they import, and a module leaks its code for the life of its Store: hence a Store per
-module, and callers that hold on to imports.
+not keep alive what they import, and a module leaks its code for the life of its Store and engine: hence an engine per
+module (unless it exchanges references with others, see `references`), and callers that hold on to imports.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import struct
 from importlib import import_module
 
 from pytest_wasmer.engines.api import Engine, HostRaised, OutOfBounds, Refused, Trapped
+from pytest_wasmer.engines.references import shares_references
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class WheelsEngine(Engine):
         self._type_of = {name: getattr(wasmer.Type, name.upper()) for name in ("i32", "i64", "f32", "f64", "v128")}
         self._type_of |= {"funcref": wasmer.Type.FUNC_REF, "externref": wasmer.Type.EXTERN_REF}
         self._name_of = {int(type_): name for name, type_ in self._type_of.items()}
-        self._store_for_hosts = self._new_store()
+        # Of host functions, memories and globals, and of modules that exchange references.
+        self._shared_store = self._new_store()
         self.version = f"wasmer {wasmer.__version__}"
 
     def _new_store(self) -> Any:
@@ -115,7 +117,7 @@ class WheelsEngine(Engine):
     # Modules
 
     def compile(self, wasm: bytes) -> Native:
-        store = self._new_store()
+        store = self._shared_store if shares_references(wasm) else self._new_store()
         try:
             return self._wasmer.Module(store, wasm)
         except RuntimeError as error:
@@ -223,20 +225,20 @@ class WheelsEngine(Engine):
 
         type_of = self._type_of
         signature = self._wasmer.FunctionType([type_of[name] for name in params], [type_of[name] for name in results])
-        return self._wasmer.Function(self._store_for_hosts, called, signature)
+        return self._wasmer.Function(self._shared_store, called, signature)
 
     # Memories, globals, tables
 
     def make_memory(self, minimum: int, maximum: int | None) -> Native:
         try:
-            return self._wasmer.Memory(self._store_for_hosts, self._wasmer.MemoryType(minimum, maximum, False))
+            return self._wasmer.Memory(self._shared_store, self._wasmer.MemoryType(minimum, maximum, False))
         except RuntimeError as error:
             raise Refused("instantiate", plain(str(error))) from None
 
     def make_global(self, value_type: str, mutable: bool, value: int) -> Native:
         decode = from_bits([value_type])
         native = getattr(self._wasmer.Value, value_type)(decode((value,))[0] if decode else value)
-        return self._wasmer.Global(self._store_for_hosts, native, mutable=mutable)
+        return self._wasmer.Global(self._shared_store, native, mutable=mutable)
 
     def read(self, memory: Native, offset: int, length: int) -> bytes:
         view = memoryview(memory.buffer)

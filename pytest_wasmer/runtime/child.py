@@ -28,7 +28,7 @@ class Server:
 
     def __init__(self, frames: wire.Frames, reference: str, argument: str) -> None:
         self._frames = frames
-        self._executor = Executor(make_engine(reference, argument), self._host_call)
+        self._executor = Executor(make_engine(reference, argument), self._make_host)
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
         self._calls: dict[bytes, Callable[[bytes], bytes]] = {}
         self._sequence = 0
@@ -87,16 +87,21 @@ class Server:
         self._calls[function] = call
         return call
 
-    def _host_call(self, number: int, type_: ExternType, values: Values) -> Values:
+    def _make_host(self, number: int, type_: ExternType) -> Callable[[Values], Values]:
         _, params, results = type_
-        self._frames.write(wire.HOST, self._sequence, wire.HANDLE.pack(number) + self._codec(params).pack(values))
-        while True:
-            op, sequence, body = self._frames.read()
-            if op == wire.RETURN:
-                return self._codec(results).unpack(body)
-            if op == wire.RAISED:
-                raise HostRaised(*wire.TOKEN.unpack(body))
-            self._answer(op, sequence, body)
+        head, pack, unpack = wire.HANDLE.pack(number), self._codec(params).pack, self._codec(results).unpack
+
+        def host(values: Values) -> Values:
+            self._frames.write(wire.HOST, self._sequence, head + pack(values))
+            while True:
+                op, sequence, body = self._frames.read()
+                if op == wire.RETURN:
+                    return unpack(body)
+                if op == wire.RAISED:
+                    raise HostRaised(*wire.TOKEN.unpack(body))
+                self._answer(op, sequence, body)
+
+        return host
 
     def _codec(self, types: tuple[str, ...]) -> wire.ValuesCodec:
         return wire.codec_of(types, self._codecs)

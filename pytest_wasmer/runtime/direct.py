@@ -30,7 +30,7 @@ class DirectConnection(Connection):
         super().__init__(spec.name)
         if spec.import_path is not None and spec.import_path not in sys.path:
             sys.path.append(spec.import_path)
-        self._executor = Executor(make_engine(spec.engine, spec.argument), self._host_call)
+        self._executor = Executor(make_engine(spec.engine, spec.argument), self._make_host)
         self._sigactions = Sigactions.now()
         self._thread = get_ident()
 
@@ -89,10 +89,11 @@ class DirectConnection(Connection):
         raise error
 
     def _error_of(self, raised: HostRaised) -> BaseException:
-        return self.hosts.take(raised.token) or raised
+        error = self.hosts.take(raised.token)
+        return raised if error is None else error
 
-    def _host_call(self, number: int, type_: ExternType, values: Values) -> Values:
-        return self.hosts.serve(number, values)
+    def _make_host(self, number: int, type_: ExternType) -> Callable[[Values], Values]:
+        return self.hosts.server(number)
 
     def settle(self) -> None:
         self._sigactions.restore()
@@ -102,8 +103,8 @@ class DirectConnection(Connection):
 
 
 def fault_of(backend: str, error: BaseException) -> BaseException:
-    """What an unexpected exception of the engine means to the test: interrupts stay what they are."""
-    if not isinstance(error, Exception):
+    """What an unexpected exception of the engine means to the test: interrupts and a full stack stay what they are."""
+    if not isinstance(error, Exception) or isinstance(error, RecursionError):
         return error
     fault = EngineFault(f"the {backend} engine failed: {type(error).__name__}: {error}")
     fault.__cause__ = error

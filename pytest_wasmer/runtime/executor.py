@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_wasmer.engines.api import Description, Engine, ExternType, Native, Trapped, Values
 
-    HostCall = Callable[[int, ExternType, Values], Values]
+    MakeHost = Callable[[int, ExternType], Callable[[Values], Values]]
 
 # An import of `instantiate`: a handle, or the number of a host function.
 IS_HANDLE, IS_HOST = 0, 1
@@ -38,14 +38,14 @@ class Record:
 
 
 class Executor:
-    """Handles, and the operations on them.
+    """Handles, and the operations on them. `make_host(number, type)` gives what calls a host function.
 
     Operations raise `Trapped`, `Refused`, `OutOfBounds` and `HostRaised` (see `engines.api`).
     """
 
-    def __init__(self, engine: Engine, host_call: HostCall) -> None:
+    def __init__(self, engine: Engine, make_host: MakeHost) -> None:
         self._engine = engine
-        self._host_call = host_call
+        self._make_host = make_host
         self._next = 1
         self._natives: dict[int, Native] = {}
         self._types: dict[int, ExternType] = {}
@@ -98,12 +98,7 @@ class Executor:
         return handle
 
     def _host_function(self, number: int, type_: ExternType) -> Native:
-        host_call = self._host_call
-
-        def host(values: Values) -> Values:
-            return host_call(number, type_, values)
-
-        return self._engine.make_function(type_[1], type_[2], host)
+        return self._engine.make_function(type_[1], type_[2], self._make_host(number, type_))
 
     def release(self, handles: Iterable[int]) -> None:
         """Let go of modules, instances (with their exports), memories and globals. Never during a call."""

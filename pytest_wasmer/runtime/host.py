@@ -9,6 +9,8 @@ from weakref import WeakValueDictionary
 from pytest_wasmer.engines.api import HostRaised
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_wasmer.engines.api import ExternType, Values
 
 # Calls of Wasm -> Python -> Wasm that may be under way at once. Python's recursion limit is not far above it, and past
@@ -22,7 +24,7 @@ class Hosted(Protocol):
     name: str
     type: ExternType
 
-    def __call__(self, values: Values) -> Values: ...
+    def invoke(self, values: Values) -> Values: ...
 
 
 class HostCalls:
@@ -46,26 +48,30 @@ class HostCalls:
     def get(self, number: int) -> Hosted | None:
         return self._functions.get(number)
 
-    def serve(self, number: int, values: Values) -> Values:
-        """The results of a host function. Whatever it raises is kept, and `HostRaised` raised instead."""
-        __tracebackhide__ = True
-        function = self._functions.get(number)
-        try:
-            if function is None:
-                raise ReferenceError("Wasm called a host function whose instance is gone")
-            if self.depth >= NESTING_LIMIT:
-                raise RecursionError(
-                    f"Wasm and Python call each other more than {NESTING_LIMIT} deep, last through {function.name}"
-                )
-            self.depth += 1
+    def server(self, number: int) -> Callable[[Values], Values]:
+        """What serves calls of a host function. Whatever it raises is kept, and `HostRaised` raised instead."""
+
+        def serve(values: Values) -> Values:
+            __tracebackhide__ = True
             try:
-                return function(values)
-            finally:
-                self.depth -= 1
-        except BaseException as error:
-            token = next(self._numbers)
-            self._raised[token] = error
-        raise HostRaised(token)
+                function = self._functions.get(number)
+                if function is None:
+                    raise ReferenceError("Wasm called a host function whose instance is gone")
+                if self.depth >= NESTING_LIMIT:
+                    raise RecursionError(
+                        f"Wasm and Python call each other more than {NESTING_LIMIT} deep, last through {function.name}"
+                    )
+                self.depth += 1
+                try:
+                    return function.invoke(values)
+                finally:
+                    self.depth -= 1
+            except BaseException as error:
+                token = next(self._numbers)
+                self._raised[token] = error
+            raise HostRaised(token)
+
+        return serve
 
     def take(self, token: int) -> BaseException | None:
         """The exception that is on its way under this token: the very object."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import weakref
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 MAP_ROWS = 1 << 16
 LOCK_WAIT = 0.05
 # What decoding raises on bytes that are not what they should be.
-NONSENSE = (wire.Nonsense, struct.error, ValueError, LookupError)
+NONSENSE = (wire.Nonsense, struct.error, ValueError, LookupError, OverflowError)
 
 
 class PipeConnection(Connection):
@@ -111,23 +112,37 @@ class PipeConnection(Connection):
     def _ask(
         self, op: int, body: bytes, unpack: Callable[[bytes], Any], about: str, values: Values | None = None
     ) -> Any:
-        """The unpacked answer. One thread at a time; raises what the executor raised, or `EngineLost`."""
+        """The unpacked answer. One thread at a time; raises what the executor raised, or `EngineLost`.
+
+        All in one function, since Wasm and Python may call each other 100 deep and each frame counts.
+        """
         __tracebackhide__ = True
-        if self.lost is not None:
-            raise InstanceLost(self.backend, self.lost.cause, about)
-        outermost = self._enter()
+        check_stack()
+        self._still_alive(about)
+        outermost = False
         try:
+            outermost = self._enter(about)
             if not self._greeted:
                 self._greet()
-            answer = self._exchange(op, body)
-            if type(answer) is bytes:
-                return unpack(answer)
+            frames = self._frames
+            sequence = self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+            frames.write(op, sequence, body, self._release_frame() if self.releases and not self.hosts.depth else b"")
+            outcome, echoed, answer = frames.read()
+            while outcome == wire.HOST and echoed == sequence:
+                self._serve_host_call(sequence, answer)
+                outcome, echoed, answer = frames.read()
+            if echoed != sequence:
+                raise wire.Nonsense(f"an answer to request {echoed} instead of {sequence}")
+            try:
+                if outcome == wire.DONE:
+                    return unpack(answer)
+                failure = self._exception(outcome, answer)
+            except NONSENSE as error:
+                raise wire.Nonsense(str(error)) from None
         except BaseException as error:
             failure = self._failure(error, about if self._greeted else "nothing yet: it was starting", values)
             if failure is error:
                 raise
-        else:
-            failure = answer
         finally:
             if outermost:
                 self._owner = None
@@ -140,47 +155,30 @@ class PipeConnection(Connection):
             raise wire.Nonsense("it did not say hello")
         self._greeted = True
 
-    def _exchange(self, op: int, body: bytes) -> Any:
-        """The body of the answer, or the exception that it stands for. Raises only where the engine process is lost."""
-        __tracebackhide__ = True
-        frames = self._frames
-        sequence = self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        before = self._release_frame() if self.releases and not self.hosts.depth else b""
-        frames.write(op, sequence, body, before)
-        while True:
-            outcome, echoed, answer = frames.read()
-            if echoed != sequence:
-                raise wire.Nonsense(f"an answer to request {echoed} instead of {sequence}")
-            if outcome == wire.DONE:
-                return answer
-            if outcome != wire.HOST:
-                return self._exception(outcome, answer)
-            failure = self._serve_host_call(sequence, answer)
-            if failure is not None:
-                return failure
-
     def _release_frame(self) -> bytes:
         handles = wire.OPERATIONS["release"].arguments.pack(self.due_releases())
         return wire.HEADER.pack(len(handles), wire.RELEASE, 0) + handles
 
-    def _serve_host_call(self, sequence: int, body: bytes) -> BaseException | None:
-        """Answers a host call. Returns the exception of a host function in which the engine process was lost."""
+    def _serve_host_call(self, sequence: int, body: bytes) -> None:
+        """Answers a host call. Raises what the host function raised only where the engine process was lost in it."""
         __tracebackhide__ = True
-        (number,) = wire.HANDLE.unpack_from(body)
-        function = self.hosts.get(number)
-        params, results = (function.type[1], function.type[2]) if function else ((), ())
-        values = self._codec(params).unpack(body[wire.HANDLE.size :]) if function else ()
         try:
-            answer = self._codec(results).pack(self.hosts.serve(number, values))
+            (number,) = wire.HANDLE.unpack_from(body)
+            function = self.hosts.get(number)
+            params, results = (function.type[1], function.type[2]) if function else ((), ())
+            values = self._codec(params).unpack(body[wire.HANDLE.size :]) if function else ()
+        except NONSENSE as error:
+            raise wire.Nonsense(f"a host call: {error}") from None
+        try:
+            answer = self._codec(results).pack(self.hosts.server(number)(values))
         except HostRaised as raised:
-            if self.lost is None:
-                self._frames.write(wire.RAISED, sequence, wire.TOKEN.pack(raised.token))
-                return None
-            return self.hosts.take(raised.token)
-        if self.lost is not None:  # and the host function hid it
-            return self.lost
-        self._frames.write(wire.RETURN, sequence, answer)
-        return None
+            outcome, answer = wire.RAISED, wire.TOKEN.pack(raised.token)
+            lost_with = self.hosts.take(raised.token) if self.lost is not None else None
+        else:
+            outcome, lost_with = wire.RETURN, self.lost  # which the host function hid
+        if lost_with is not None:
+            raise lost_with
+        self._frames.write(outcome, sequence, answer)
 
     def _exception(self, outcome: int, answer: bytes) -> BaseException:
         if outcome == wire.TRAPPED:
@@ -202,28 +200,29 @@ class PipeConnection(Connection):
     # Trouble
 
     def _failure(self, error: BaseException, about: str, values: Values | None) -> BaseException:
-        """What to raise when the exchange ended otherwise than by a completely decoded answer: this connection is lost.
+        """What to raise when a request ended otherwise than by a completely decoded answer: this connection is lost.
 
         Also when `error` is an exception of this process, such as Ctrl-C or pytest-timeout's signal: the answer that
         is still to come would be taken for that of the next request.
         """
-        if self.lost is not None:  # in a nested request
+        if self.lost is not None or isinstance(error, WrongThread):
             return error
         request = about if values is None else f"{about} with ({', '.join(map(str, values))})"
+        cause = f"killed, because {type(error).__name__} interrupted the wait for its answer"
+        # First of all: what follows may be interrupted, too.
+        self.lost = EngineLost(self.backend, cause, request, interrupted=True)
         if isinstance(error, wire.Closed):
             cause = self._process.how_it_ended()
-            self.lost = EngineLost(self.backend, cause, request, self._process.tail())
-            return self.lost
-        self._process.kill()
-        if isinstance(error, NONSENSE):
+        elif isinstance(error, wire.Nonsense):
+            self._process.kill()
             cause = f"it sent nonsense and was killed: {error}"
-            self.lost = EngineLost(self.backend, cause, request, self._process.tail())
-            return self.lost
-        cause = f"killed, because {type(error).__name__} interrupted the wait for its answer"
-        self.lost = EngineLost(self.backend, cause, request, interrupted=True)
-        return error
+        else:
+            self._process.kill()
+            return error
+        self.lost = EngineLost(self.backend, cause, request, self._process.tail())
+        return self.lost
 
-    def _enter(self) -> bool:
+    def _enter(self, about: str) -> bool:
         """Take the lock unless this thread has it. Whoever would wait for a host function is refused."""
         me = get_ident()
         if self._owner == me:
@@ -234,8 +233,19 @@ class PipeConnection(Connection):
                     f"the {self.backend} engine process is in a call that waits for a host function in another "
                     "thread\nCall it from that thread, or after that call has returned."
                 )
+            self._still_alive(about)
+        try:
+            self._still_alive(about)
+        except InstanceLost:
+            self._lock.release()
+            raise
         self._owner = me
         return True
+
+    def _still_alive(self, about: str) -> None:
+        """Another thread may have lost it meanwhile."""
+        if self.lost is not None:
+            raise InstanceLost(self.backend, self.lost.cause, about)
 
     def take_output(self) -> str:
         return self._process.take_output()
@@ -244,3 +254,22 @@ class PipeConnection(Connection):
         if self.lost is None:
             self.lost = EngineLost(self.backend, "the session has ended", "nothing")
         self._process.close()
+
+
+# Python frames from which on it is worth a look whether there is room for a request.
+DEEP = 300
+ROOM = 50
+
+
+def check_stack() -> None:
+    """Raise RecursionError now, rather than in the middle of a request, which would cost the engine process."""
+    try:
+        sys._getframe(DEEP)
+    except ValueError:
+        return
+    _dig(ROOM)
+
+
+def _dig(frames: int) -> None:
+    if frames:
+        _dig(frames - 1)

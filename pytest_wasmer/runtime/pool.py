@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,14 +22,19 @@ class EnginePool:
         self._connections: dict[str, Connection] = {}
         self._losses: list[EngineLost] = []
         self._outputs: dict[str, str] = {}
+        self._starting = Lock()
 
     def connection(self, spec: BackendSpec) -> Connection:
         """The backend's live connection; makes one if there is none, or the last one was lost."""
-        self._bury()
         connection = self._connections.get(spec.name)
-        if connection is None:
-            connection = self._connections[spec.name] = self._start(spec)
-        return connection
+        if connection is not None and connection.lost is None:
+            return connection
+        with self._starting:
+            self._bury()
+            connection = self._connections.get(spec.name)
+            if connection is None:
+                connection = self._connections[spec.name] = self._start(spec)
+            return connection
 
     def _start(self, spec: BackendSpec) -> Connection:
         if self._isolation == "none":
@@ -45,18 +51,20 @@ class EnginePool:
             connection = self._connections.pop(name)
             if connection.lost is not None:
                 self._losses.append(connection.lost)
-            self._outputs[name] = self._outputs.get(name, "") + connection.take_output()
+            self._say(name, connection.take_output())
             connection.close()
+
+    def _say(self, name: str, text: str) -> None:
+        if text:
+            self._outputs[name] = self._outputs.get(name, "") + text
 
     def take(self) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed, by backend, and the engine processes lost, since the last time."""
         self._bury()
         losses, self._losses = self._losses, []
-        outputs, self._outputs = self._outputs, {}
         for name, connection in self._connections.items():
-            text = connection.take_output()
-            if text:
-                outputs[name] = outputs.get(name, "") + text
+            self._say(name, connection.take_output())
+        outputs, self._outputs = self._outputs, {}
         return outputs, losses
 
     def settle(self) -> None:

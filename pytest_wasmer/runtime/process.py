@@ -56,6 +56,9 @@ class EngineProcess:
                     pass_fds=[lifeline] if lifeline >= 0 else [],
                 )
         except BaseException:
+            if hasattr(self, "process"):  # a Ctrl-C that came meanwhile
+                self.kill()
+                _close_all(self.process)
             self._capture.close()
             _close(ours)
             raise
@@ -116,6 +119,12 @@ def _end(process: subprocess.Popen[bytes], ends: list[IO[bytes]], lifeline: int,
     process.kill()  # it has nothing to finish
     process.wait()
     capture.close()
+
+
+def _close_all(process: subprocess.Popen[bytes]) -> None:
+    for end in (process.stdin, process.stdout):
+        if end is not None:
+            end.close()
 
 
 def _close(descriptor: int) -> None:

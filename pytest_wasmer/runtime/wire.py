@@ -8,8 +8,8 @@ checks everything it reads. Both sides import this module: standard library only
 from __future__ import annotations
 
 import os
+import select
 from itertools import chain
-from select import select
 from struct import Struct
 
 from pytest_wasmer.engines.api import Trapped
@@ -92,9 +92,17 @@ class Frames:
         return b"".join(parts)
 
     def _rest(self, length: int) -> bytes:
-        if not self._patient and not select([self.incoming], [], [], STALL_LIMIT)[0]:
+        if not self._patient and not self._arrives(STALL_LIMIT):
             raise Nonsense(f"a message stopped in the middle for {STALL_LIMIT:g} s")
         return self._more(length)
+
+    def _arrives(self, seconds: float) -> bool:
+        """Whether there is something to read in time. `poll` takes descriptors of any number, `select` up to 1023."""
+        if not hasattr(select, "poll"):
+            return bool(select.select([self.incoming], [], [], seconds)[0])
+        poll = select.poll()
+        poll.register(self.incoming, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def _more(self, length: int) -> bytes:
         try:
@@ -107,6 +115,9 @@ class Frames:
 
 
 # Strings, types, descriptions
+
+TYPE_NAMES = {"i32", "i64", "f32", "f64", "v128", "funcref", "externref"}
+FLAGS = {"True": True, "False": False}
 
 
 def pack_texts(*texts: str) -> bytes:
@@ -141,16 +152,28 @@ def type_text(type_: ExternType) -> str:
 
 def type_from(text: str) -> ExternType:
     kind, *rest = text.split(":")
+    if (kind, len(rest)) not in (("func", 2), ("memory", 2), ("global", 2), ("table", 3)):
+        raise Nonsense(f"{text!r} is not a type")
     if kind == "func":
-        params, results = [tuple(part.split(",")) if part else () for part in rest]
-        return (kind, params, results)
+        return (kind, *[_value_types(part) for part in rest])
     if kind == "memory":
-        return (kind, int(rest[0]), int(rest[1]) if rest[1] else None)
-    if kind == "global":
-        return (kind, rest[0], rest[1] == "True")
-    if kind == "table":
-        return (kind, rest[0], int(rest[1]), int(rest[2]) if rest[2] else None)
-    raise Nonsense(f"{text!r} is not a type")
+        return (kind, *_limits(*rest))
+    (value_type,) = _value_types(rest[0])
+    return (kind, value_type, FLAGS[rest[1]]) if kind == "global" else (kind, value_type, *_limits(*rest[1:]))
+
+
+def _value_types(text: str) -> tuple[str, ...]:
+    types = tuple(text.split(",")) if text else ()
+    if not TYPE_NAMES.issuperset(types):
+        raise Nonsense(f"{text!r} are not value types")
+    return types
+
+
+def _limits(minimum: str, maximum: str) -> tuple[int, int | None]:
+    limits = int(minimum), int(maximum) if maximum else None
+    if min(limits[0], limits[1] or 0) < 0:
+        raise Nonsense(f"{limits} are not limits")
+    return limits
 
 
 def pack_description(description: Description) -> bytes:
@@ -251,9 +274,12 @@ def unpack_outcomes(body: bytes, codec: ValuesCodec, expected: int) -> list[Valu
     traps = in_groups(unpack_texts(body[end:]), 3)
     if count + len(traps) != expected:
         raise Nonsense(f"{count + len(traps)} outcomes of {expected} calls")
-    outcomes: list[Any] = list(codec.unpack_rows(body[HANDLE.size : end], count))
-    for index, kind, text in traps:
-        outcomes.insert(int(index), Trapped(kind, text))
+    outcomes: list[Any] = codec.unpack_rows(body[HANDLE.size : end], count)
+    for place, kind, text in traps:
+        index = int(place)
+        if not 0 <= index <= len(outcomes):
+            raise Nonsense(f"a trap in place {index} of {expected}")
+        outcomes.insert(index, Trapped(kind, text))
     return outcomes
 
 
@@ -264,11 +290,17 @@ def _pack_pairs(pairs: Iterable[tuple[int, int]]) -> bytes:
     return b"".join([PAIR.pack(*pair) for pair in pairs])
 
 
+# Holds a signed i64 as well as an unsigned v128.
+INT_SIZE = 17
+
+
 def _pack_int(value: int) -> bytes:
-    return value.to_bytes(17, "little", signed=True)
+    return value.to_bytes(INT_SIZE, "little", signed=True)
 
 
 def _unpack_int(body: bytes) -> int:
+    if len(body) != INT_SIZE:
+        raise Nonsense(f"an integer of {len(body)} bytes")
     return int.from_bytes(body, "little", signed=True)
 
 

@@ -6,8 +6,8 @@ import weakref
 from threading import current_thread, get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pytest_wasmer.runtime.errors import InstanceLost, WrongThread
-from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType
+from pytest_wasmer.runtime.errors import InstanceLost, WasmError, WrongThread
+from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType, with_article
 
 if TYPE_CHECKING:
     from pytest_wasmer.runtime.connection import Connection
@@ -27,12 +27,23 @@ class Owner:
         self.name = name
         self.thread = current_thread()
         self.thread_id = get_ident()
+        #: Why not to use it any more.
+        self.unsafe = ""
         #: Imports, and instances whose functions may sit in a table of this one.
         self.keeps: list[object] = []
 
+    def spoil(self, importer: str) -> None:
+        """An importer that may have left functions here failed to start, and the engine has freed it."""
+        self.thread_id = -1  # nobody's: what looks only at the thread then looks closer
+        self.unsafe = (
+            f"{importer} failed to start and may have left functions in it, which the engine has freed\nMake both anew."
+        )
+
     def use(self, what: str) -> Connection:
-        """The connection. Raises `WrongThread` and `InstanceLost`."""
+        """The connection. Raises `WrongThread`, `InstanceLost`, and `WasmError` where use would not be safe."""
         __tracebackhide__ = True
+        if self.unsafe:
+            raise WasmError(f"{what} of {self.name} cannot be used any more: {self.unsafe}")
         if get_ident() != self.thread_id:
             raise WrongThread(
                 f"{what} of {self.name} belongs to thread {self.thread.name!r}, used in {current_thread().name!r}\n"
@@ -55,7 +66,9 @@ class Extern(Generic[TypeT]):
 
     @property
     def _about(self) -> str:
-        return f"{self.name!r} of {self._owner.name}"
+        # Until it is imported, what the host makes has no owner.
+        owner = getattr(self, "_owner", None)
+        return repr(self.name) if owner is None else f"{self.name!r} of {owner.name}"
 
     def _link(self, connection: Connection) -> tuple[Owner, int]:
         """Owner and handle, for an instance on that connection that imports this."""
@@ -69,7 +82,7 @@ class Extern(Generic[TypeT]):
         return f"<{type(self).__name__} {self.name!r} {self.type}>"
 
     def __call__(self, *arguments: object, **keywords: object) -> Any:
-        raise TypeError(f"{self._about} is a {self.type}, not a function")
+        raise TypeError(f"{self._about} is {with_article(self.type)}, not a function")
 
 
 def host_owner(connection: Connection, handle: int) -> Owner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,15 +24,12 @@ class Function(Extern[FunctionType]):
         super().__init__(owner, handle, type_, name)
         params, results = type_
         self._width = len(params)
-        self._thread_id = owner.thread_id
-        self._params = Converter(params, self._argument)
+        # Not a method: the function would hold itself, and its instance until the garbage collector comes.
+        self._params = Converter(params, partial(_argument_text, name, type_))
         self._results = Converter(results, str)
         self._to_bits = self._params.to_bits
         self._native = owner.connection.caller(handle, params, results, f"call of {self._about}")
         self._plain_result = len(results) == 1 and not self._results._floats
-
-    def _argument(self, index: int) -> str:
-        return f"argument {index + 1} ({self.type.params[index]}) of {self.name}{self.type}"
 
     def __call__(self, *arguments: Any, **keywords: object) -> Any:
         """None, a value, or a tuple of values.
@@ -41,7 +39,7 @@ class Function(Extern[FunctionType]):
         range; whatever a host function raises.
         """
         __tracebackhide__ = True
-        if len(arguments) != self._width or keywords or get_ident() != self._thread_id:
+        if len(arguments) != self._width or keywords or get_ident() != self._owner.thread_id:
             self._refuse(arguments, keywords)
         try:
             values = self._native(self._to_bits(arguments))
@@ -99,6 +97,10 @@ class Function(Extern[FunctionType]):
 
     def _fault(self, refused: Refused) -> WasmError:
         return EngineFault(f"the {self._owner.connection.backend} engine panicked in {self._about}: {refused.text}")
+
+
+def _argument_text(name: str, type_: FunctionType, index: int) -> str:
+    return f"argument {index + 1} ({type_.params[index]}) of {name}{type_}"
 
 
 class UncallableFunction(Extern[FunctionType]):

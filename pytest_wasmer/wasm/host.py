@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.runtime.errors import WasmError
@@ -34,14 +35,11 @@ class HostFunction:
         self._function_type = type_
         self._function = function
         self._params = Converter(type_.params, str)
-        self._results = Converter(type_.results, self._what)
+        self._results = Converter(type_.results, partial(_result_text, name, type_))
         self._takes_caller = takes_caller(function)
         self._instance: Callable[[], Instance | None] = _no_instance
 
-    def _what(self, index: int) -> str:
-        return f"result {index + 1} ({self._function_type.results[index]}) of host function {self.name}"
-
-    def __call__(self, values: Values) -> Values:
+    def invoke(self, values: Values) -> Values:
         __tracebackhide__ = True
         arguments = self._params.from_bits(values)
         caller = (Caller(self),) if self._takes_caller else ()
@@ -74,6 +72,10 @@ class HostFunction:
 
 def _no_instance() -> None:
     return None
+
+
+def _result_text(name: str, type_: FunctionType, index: int) -> str:
+    return f"result {index + 1} ({type_.results[index]}) of host function {name}"
 
 
 def takes_caller(function: Callable[..., Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,15 +10,24 @@ from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST
 from pytest_wasmer.wasm.errors import LinkError
 from pytest_wasmer.wasm.externs import Extern, Owner
 from pytest_wasmer.wasm.host import HostFunction
-from pytest_wasmer.wasm.types import REFERENCE_TYPES, FunctionType, GlobalType, TableType, kind_of
+from pytest_wasmer.wasm.instance import Exports
+from pytest_wasmer.wasm.types import (
+    REFERENCE_TYPES,
+    FunctionType,
+    GlobalType,
+    MemoryType,
+    TableType,
+    described,
+    kind_of,
+    with_article,
+)
 from pytest_wasmer.wasm.values import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import TypeAlias
 
     from pytest_wasmer.runtime.connection import Connection
-    from pytest_wasmer.wasm.instance import Exports, Instance
+    from pytest_wasmer.wasm.instance import Instance
     from pytest_wasmer.wasm.types import ExternType
 
     #: Per module name a mapping (or another instance's exports) from field names to functions, memories, ...
@@ -35,10 +45,11 @@ class Linked(NamedTuple):
 
 def link(wanted: list[tuple[str, str, ExternType]], given: Imports, connection: Connection, name: str) -> Linked:
     """Find, check and bind every import of module `name`. Raises `LinkError` naming the import."""
-    found = [(module, field, type_, _lookup(given, module, field)) for module, field, type_ in wanted]
+    namespaces = _namespaces(given, name)
+    found = [(module, field, type_, _lookup(namespaces, module, field)) for module, field, type_ in wanted]
     missing = [(module, field, type_) for module, field, type_, value in found if value is _MISSING]
     if missing:
-        raise LinkError(_missing_text(missing, given, name))
+        raise LinkError(_missing_text(missing, namespaces, name))
     linked = Linked([], [], [], [])
     for module, field, type_, value in found:
         _link_one(f"{module}.{field}", type_, value, connection, name, linked)
@@ -48,32 +59,55 @@ def link(wanted: list[tuple[str, str, ExternType]], given: Imports, connection: 
 _MISSING = object()
 
 
-def _namespace(given: Imports, module: str) -> Any:
-    namespace: Any = given.get(module, {})
-    return getattr(namespace, "exports", namespace) if not hasattr(namespace, "__getitem__") else namespace
+def _namespaces(given: Imports, name: str) -> dict[str, Any]:
+    """What is given per module name: mappings and exports. Raises TypeError for anything else."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name}: imports is {describe(given)}\nGive a mapping: imports={{'env': {{'log': print}}}}")
+    found = {module: getattr(namespace, "exports", namespace) for module, namespace in given.items()}
+    for module, namespace in found.items():
+        if not isinstance(namespace, (Mapping, Exports)):
+            raise TypeError(
+                f"{name}: imports[{module!r}] is {describe(namespace)}\n"
+                f"Give a mapping or an instance: imports={{{module!r}: {{'name': ...}}}}"
+            )
+    return found
 
 
-def _lookup(given: Imports, module: str, field: str) -> Any:
-    namespace = _namespace(given, module)
+def _lookup(given: dict[str, Any], module: str, field: str) -> Any:
+    namespace = given.get(module, {})
     # Exports have no .get: it could be the name of an export.
     return namespace[field] if field in namespace else _MISSING  # noqa: SIM401
 
 
-def _missing_text(missing: list[tuple[str, str, ExternType]], given: Imports, name: str) -> str:
+def _missing_text(missing: list[tuple[str, str, ExternType]], given: dict[str, Any], name: str) -> str:
     lines = [f"{name} imports what it is not given:"]
     for module, field, type_ in missing:
-        lines.append(f"    {module}.{field}: {kind_of(type_)} {type_}{_suggestion(given, module, field)}")
+        lines.append(f"    {module}.{field}: {described(type_)}{_suggestion(given, module, field)}")
     module, field, type_ = missing[0]
-    value = "lambda *arguments: ..." if isinstance(type_, FunctionType) else f"a {type_}"
-    lines.append(f"Give it by imports={{{module!r}: {{{field!r}: {value}}}}}")
+    lines.append(f"Give it by imports={{{module!r}: {{{field!r}: {_example(type_, field)}}}}}")
     return "\n".join(lines)
 
 
-def _suggestion(given: Imports, module: str, field: str) -> str:
+def _example(type_: ExternType, field: str) -> str:
+    if isinstance(type_, FunctionType):
+        return "lambda *arguments: ..."
+    if isinstance(type_, TableType):
+        return f"another_instance.exports.{field}"
+    return _made(type_, "0")
+
+
+def _made(type_: MemoryType | GlobalType, value: str) -> str:
+    """How the host makes it."""
+    if isinstance(type_, GlobalType):
+        return f'Global("{type_.value_type}", {value}{", mutable=True" if type_.mutable else ""})'
+    return f"Memory({type_.minimum}{'' if type_.maximum is None else f', maximum={type_.maximum}'})"
+
+
+def _suggestion(given: dict[str, Any], module: str, field: str) -> str:
     if module not in given:
         near = get_close_matches(module, list(given), 1)
         return f"  (did you mean {module!r} by {near[0]!r}?)" if near else ""
-    near = get_close_matches(field, list(_namespace(given, module)), 1)
+    near = get_close_matches(field, list(given[module]), 1)
     return f"  (did you mean {field!r} by {near[0]!r}?)" if near else ""
 
 
@@ -89,7 +123,7 @@ def _link_one(label: str, type_: ExternType, value: Any, connection: Connection,
         linked.pairs.append((IS_HOST, connection.hosts.register(host)))
         linked.hosts.append(host)
     else:
-        raise LinkError(f"{name}: import {label} is a {_said(type_)}, given {describe(value)}\n{_remedy(type_)}")
+        raise LinkError(f"{name}: import {label} is {with_article(type_)}, given {describe(value)}\n{_remedy(type_)}")
 
 
 def _link_extern(
@@ -97,7 +131,7 @@ def _link_extern(
 ) -> tuple[Owner, int]:
     agrees = value.type == type_ if isinstance(type_, (FunctionType, GlobalType)) else type(value.type) is type(type_)
     if not agrees:
-        raise LinkError(f"{name}: import {label} is a {_said(type_)}, given a {_said(value.type)}")
+        raise LinkError(f"{name}: import {label} is {with_article(type_)}, given {with_article(value.type)}")
     owner, handle = value._link(connection)
     if owner.connection is not connection:
         if owner.connection.backend != connection.backend:
@@ -109,20 +143,12 @@ def _link_extern(
     return owner, handle
 
 
-def _said(type_: ExternType) -> str:
-    return f"function {type_}" if isinstance(type_, FunctionType) else str(type_)
-
-
 def _remedy(type_: ExternType) -> str:
     if isinstance(type_, FunctionType):
         return "Give a Python function, or a function that another instance exports."
-    if isinstance(type_, GlobalType):
-        mutable = ", mutable=True" if type_.mutable else ""
-        return f'Give Global("{type_.value_type}", value{mutable}), or a global that another instance exports.'
     if isinstance(type_, TableType):
         return "Give a table that another instance exports: the wasmer wheels cannot make tables."
-    maximum = "" if type_.maximum is None else f", maximum={type_.maximum}"
-    return f"Give Memory({type_.minimum}{maximum}), or a memory that another instance exports."
+    return f"Give {_made(type_, 'value')}, or a {kind_of(type_)} that another instance exports."
 
 
 def _may_keep_references(type_: ExternType) -> bool:

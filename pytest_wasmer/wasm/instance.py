@@ -136,8 +136,8 @@ def missing_text(name: str, types: Mapping[str, ExternType], module: str) -> str
         return f"{module} has no export {name!r}: it exports nothing"
     near = get_close_matches(str(name), list(types), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    mangled = name.partition("__")[2]
-    if name.startswith("_") and f"__{mangled}" in types:
+    mangled = str(name).partition("__")[2]
+    if f"__{mangled}" in types and name.startswith("_"):
         hint = f"; within a class Python changes such names: say exports['__{mangled}']"
     shown = [f"{export} ({kind_of(type_)})" for export, type_ in list(types.items())[:20]]
     more = f" and {len(types) - 20} more" if len(types) > 20 else ""

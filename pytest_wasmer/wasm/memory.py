@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.connection import Connection
 
 PAGE_SIZE = 65536
+LARGEST = PAGE_SIZE * PAGE_SIZE
 # Bytes that cross the pipe in one message.
 TRANSFER = 1 << 26
 
@@ -37,7 +38,7 @@ def _writer(layout: str) -> Callable[[Memory, int, Any], None]:
         __tracebackhide__ = True
         try:
             data = packer.pack(value)
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise OverflowError(f"{value!r} at offset {offset} of {self._about}: {error}") from None
         self.write(offset, data)
 
@@ -142,7 +143,7 @@ class Memory(Extern[MemoryType]):
 
     def _check(self, offset: int, length: int) -> None:
         __tracebackhide__ = True
-        if offset < 0 or length < 0:
+        if not 0 <= offset <= LARGEST or not 0 <= length <= LARGEST:
             raise self._outside(offset, length, self.size)
         if self._waiting is not None and offset + length > len(self._waiting):
             raise self._outside(offset, length, len(self._waiting))

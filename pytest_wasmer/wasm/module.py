@@ -132,14 +132,12 @@ class Module:
         owner.keeps += [loaded, *linked.hosts, *linked.externs]
         try:
             first = connection.instantiate(loaded.handle, linked.pairs, f"instantiation of {self.path}")
-        except Trapped as trapped:
-            error: BaseException = trap_from(trapped, "")
-        except Refused as refused:
-            error = (
-                EngineFault(f"the {connection.backend} engine panicked in the start of {self.path}: {refused.text}")
-                if refused.stage == "panic"
-                else LinkError(f"{self.path} cannot be linked on {connection.backend}: {refused.text}")
-            )
+        except BaseException as failure:
+            for lender in linked.leaks:
+                lender.spoil(self.path)
+            error = self._start_error(connection.backend, failure)
+            if error is failure:
+                raise
         else:
             release_with(owner, connection, first)
             for lender in linked.leaks:
@@ -149,6 +147,15 @@ class Module:
                 host.introduce(instance)
             return instance
         raise error
+
+    def _start_error(self, backend: str, failure: BaseException) -> BaseException:
+        if isinstance(failure, Trapped):
+            return trap_from(failure, "")
+        if not isinstance(failure, Refused):
+            return failure
+        if failure.stage == "panic":
+            return EngineFault(f"the {backend} engine panicked in the start of {self.path}: {failure.text}")
+        return LinkError(f"{self.path} cannot be linked on {backend}: {failure.text}")
 
     def __repr__(self) -> str:
         return f"<Module {self.path} on {self.backend}>"

@@ -11,6 +11,7 @@ from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.errors import SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeAlias
 
     #: What the fixtures take.
@@ -48,14 +49,21 @@ def _find(path: Path, asking: Path, rootdir: Path) -> Path:
         folders = parents[: parents.index(rootdir) + 1] if rootdir in parents else [asking]
         candidates = [folder / path for folder in folders]
     for candidate in candidates:
-        if candidate.is_file():
+        if _is(candidate, Path.is_file):
             return candidate
-    what = "is a directory" if any(candidate.is_dir() for candidate in candidates) else "not found"
+    what = "is a directory" if any(_is(candidate, Path.is_dir) for candidate in candidates) else "not found"
     looked = "\n".join(f"    {candidate}" for candidate in candidates)
     raise SourceError(
         f"module {str(path)!r} {what}; looked at\n{looked}\n"
         "Paths are relative to the file that asks, then to its parents up to pytest's rootdir."
     )
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except (OSError, ValueError):  # longer than a path can be, say
+        return False
 
 
 def _file(path: Path, rootdir: Path) -> Source:
@@ -88,7 +96,9 @@ def wat_error(name: str, wat: str, text: str) -> SourceError:
     message = text.splitlines()[0] if text else "not WAT"
     if place is None:
         return SourceError(f"{name}: {message}")
-    line, column = int(place[1]), int(place[2])
+    line, byte = int(place[1]), int(place[2]) - 1
     lines = wat.splitlines()
     shown = lines[line - 1] if line <= len(lines) else ""
-    return SourceError(f"{name}:{line}:{column}: {message}\n    {shown}\n    {' ' * (column - 1)}^")
+    before = shown.encode()[:byte].decode(errors="replace")
+    pointer = "".join("\t" if character == "\t" else " " for character in before).ljust(len(before))
+    return SourceError(f"{name}:{line}:{len(before) + 1}: {message}\n    {shown}\n    {pointer}^")

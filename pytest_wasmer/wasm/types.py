@@ -70,5 +70,16 @@ def kind_of(type_: ExternType) -> str:
     return type(type_).__name__.removesuffix("Type").lower()
 
 
+def with_article(type_: ExternType) -> str:
+    """ "a function (i32) -> ()", "an immutable global of type i32"."""
+    said = described(type_)
+    return f"{'an' if said[0] in 'aeiou' else 'a'} {said}"
+
+
+def described(type_: ExternType) -> str:
+    """ "function (i32) -> ()", "memory of 1 to 3 pages"."""
+    return f"function {type_}" if isinstance(type_, FunctionType) else str(type_)
+
+
 def limits_text(minimum: int, maximum: int | None) -> str:
     return f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"

@@ -72,7 +72,7 @@ class Converter:
     def rows_to_bits(self, rows: Sequence[Sequence[Any]]) -> list[Values] | None:
         """`to_bits` of many rows at C speed; None where some row needs a closer look."""
         width = len(self.types)
-        if not self._plain or not width or set(map(len, rows)) != {width}:
+        if not self._plain or not width or {*map(type, rows)} - {tuple, list} or {*map(len, rows)} != {width}:
             return None
         formats = [PYTHON_FORMATS[name] for name in self.types]
         alike = len(set(formats)) == 1
@@ -100,7 +100,9 @@ class Converter:
     def _float_to_bits(self, index: int, value: Any) -> int:
         name = self.types[index]
         try:
-            return f32_bits(value) if name == "f32" else f64_bits(value)
+            # struct says of an int that is too large that it is no float.
+            number = float(value) if isinstance(value, int) else value
+            return f32_bits(number) if name == "f32" else f64_bits(number)
         except OverflowError:
             raise OverflowError(f"{self._what(index)} must fit an {name}, not {describe(value)}") from None
         except (struct.error, TypeError):

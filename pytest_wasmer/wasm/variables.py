@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.wasm.externs import Extern, Owner, host_owner
@@ -23,19 +24,16 @@ class Global(Extern[GlobalType]):
         self.type = GlobalType(value_type, mutable)
         if value_type not in ("i32", "i64", "f32", "f64"):
             raise ValueError(f"the host makes globals of i32, i64, f32 and f64, not of {value_type!r}")
-        self._converter = Converter([value_type], self._what)
+        self._converter = Converter([value_type], partial(_value_text, self.name, self.type))
         self._waiting: int | None = self._converter.to_bits((value,))[0]
 
     @classmethod
     def _of(cls, owner: Owner, handle: int, type_: GlobalType, name: str) -> Global:
         variable = cls.__new__(cls)
         Extern.__init__(variable, owner, handle, type_, name)
-        variable._converter = Converter([type_.value_type], variable._what)
+        variable._converter = Converter([type_.value_type], partial(_value_text, name, type_))
         variable._waiting = None
         return variable
-
-    def _what(self, index: int) -> str:
-        return f"the value of {self.name} ({self.type})"
 
     def _link(self, connection: Connection) -> tuple[Owner, int]:
         if self._waiting is not None:
@@ -68,6 +66,10 @@ class Global(Extern[GlobalType]):
             self._waiting = bits
         else:
             self._use().set_global(self._handle, bits, f"setting {self._about}")
+
+
+def _value_text(name: str, type_: GlobalType, _: int) -> str:
+    return f"the value of {name} ({type_})"
 
 
 class Table(Extern[TableType]):

@@ -1,4 +1,4 @@
-"""Whatever an engine process sends, the test process gets a value or one of `pipe.NONSENSE`, soon and in little room."""
+"""Whatever an engine process sends, the test process gets a value or one of `pipe.NONSENSE`, soon, in little room."""
 
 from __future__ import annotations
 
@@ -137,8 +137,10 @@ def test_mutated_answers(name: str) -> None:
 
 
 # Every text of a description or of an outcome, replaced by what a number or a type could be taken for.
-LURES = ["", "-1", "0", "1", "99", str(2**64), str(2**70), "9" * 5000, "1_0", "x", ":", "func", "func::", "func:::",
-         "memory", "memory::", "memory:-1:", "global", "global:i32", "table:funcref:1", "table:::", "\ud800"]  # fmt: skip
+LURES = [
+    *["", "-1", "0", "1", "99", str(2**64), str(2**70), "9" * 5000, "1_0", "x", ":", "\ud800"],
+    *["func", "func::", "func:::", "memory", "memory::", "memory:-1:", "global", "global:i32", "table:::"],
+]
 
 
 @pytest.mark.parametrize("name", ["compile", "outcomes(i32)", "outcomes()"])
@@ -165,7 +167,7 @@ def test_a_surplus_byte_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["func:bogus:", "func::i32,bogus", "func:i32,:", "global:i33:True", "global:i32:Maybe", "table:i32:1:",
+    ["func:bogus:", "func::i32,bogus", "func:i32,:", "global:i33:True", "global:i32:Maybe",
      "memory:-1:", "memory:1::", "table:funcref:-1:", "global:i32:True:"],
 )  # fmt: skip
 def test_a_type_that_no_module_has_is_refused(text: str) -> None:

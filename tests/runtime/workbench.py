@@ -17,6 +17,7 @@ from tests.conftest import FAKES, HERE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pool import EnginePool
     from pytest_wasmer.wasm.instance import Instance
 
@@ -34,6 +35,21 @@ def instance(pool: EnginePool, wasm: bytes, **imports: Callable[..., Any]) -> In
     return load(pool, wasm).instantiate({"env": imports})
 
 
+def begin(pool: EnginePool, spec: BackendSpec = FAKE) -> None:
+    """Until its engine is loaded: a process is started, and not waited for."""
+    pool.connection(spec).make_memory(1, None, "a memory")
+
+
+def outputs(pool: EnginePool) -> dict[str, str]:
+    """Since the last time."""
+    return pool.take()[0]
+
+
+def losses(pool: EnginePool) -> list[EngineLost]:
+    """Since the last time."""
+    return pool.take()[1]
+
+
 def pid_of(pool: EnginePool, spec: BackendSpec = FAKE) -> int:
     pid: int = pool.connection(spec).pid  # type: ignore[attr-defined]
     return pid
@@ -41,7 +57,7 @@ def pid_of(pool: EnginePool, spec: BackendSpec = FAKE) -> int:
 
 def start_script(text: str, *arguments: str, own_group: bool = False) -> subprocess.Popen[str]:
     """A Python that runs this text and can import this project, its tests and a `pool`."""
-    head = "from tests.runtime.workbench import *; from tests.runtime.script import *\n"
+    head = "from tests.runtime.script import *\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + text, *arguments],
         stdout=subprocess.PIPE,
