@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -123,8 +124,17 @@ def probe(spec: BackendSpec) -> tuple[bool, str]:
         return False, f"{spec.python}: {error.strerror}"
     if done.returncode == 0 and done.stdout.startswith("ok "):
         return True, done.stdout[3:].strip()
-    last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+    last = done.stderr.strip().splitlines()[-1:] or [ending(done.returncode)]
     return False, last[0]
+
+
+def ending(status: int) -> str:
+    """How a process ended, from its return code: "exit status 3", "killed by SIGSEGV"."""
+    if status >= 0:
+        return f"exit status {status}"
+    with suppress(ValueError):
+        return f"killed by {signal.Signals(-status).name}"
+    return f"killed by signal {-status}"
 
 
 # The module is (func (export "answer") (result i32) i32.const 42).

@@ -57,15 +57,16 @@ class HostCalls:
                 function = self._functions.get(number)
                 if function is None:
                     raise ReferenceError("Wasm called a host function whose instance is gone")
-                if self.depth >= NESTING_LIMIT:
+                depth = self.depth
+                if depth >= NESTING_LIMIT:
                     raise RecursionError(
                         f"Wasm and Python call each other more than {NESTING_LIMIT} deep, last through {function.name}"
                     )
-                self.depth += 1
                 try:
+                    self.depth = depth + 1
                     return function.invoke(values)
                 finally:
-                    self.depth -= 1
+                    self.depth = depth
             except BaseException as error:
                 token = next(self._numbers)
                 self._raised[token] = error

@@ -145,6 +145,7 @@ class PipeConnection(Connection):
                 raise
         finally:
             if outermost:
+                self.hosts.depth = 0  # also where an interrupt kept a host call from counting down
                 self._owner = None
                 self._lock.release()
         raise failure
@@ -168,7 +169,7 @@ class PipeConnection(Connection):
             params, results = (function.type[1], function.type[2]) if function else ((), ())
             values = self._codec(params).unpack(body[wire.HANDLE.size :]) if function else ()
         except NONSENSE as error:
-            raise wire.Nonsense(f"a host call: {error}") from None
+            raise wire.Nonsense(str(error)) from None
         try:
             answer = self._codec(results).pack(self.hosts.server(number)(values))
         except HostRaised as raised:

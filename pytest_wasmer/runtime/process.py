@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pytest_wasmer.engines.registry import ending
 from pytest_wasmer.runtime import wire
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class EngineProcess:
         return self.process.pid
 
     def take_output(self) -> str:
-        """What was printed since the last time, the last 64 KiB of it."""
-        return self._capture.take()
+        """What was printed since the last time, the last 64 KiB of it; nothing in a fork."""
+        return self._capture.take() if self._close.alive else ""
 
     def tail(self) -> str:
         return self._capture.tail()
@@ -89,11 +90,7 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             return "it closed its pipe and had to be killed"
-        if status < 0:
-            with suppress(ValueError):
-                return f"killed by {signal.Signals(-status).name}"
-            return f"killed by signal {-status}"
-        return f"exit status {status}"
+        return ending(status)
 
     def kill(self) -> None:
         self.process.kill()

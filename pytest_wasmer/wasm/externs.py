@@ -31,13 +31,20 @@ class Owner:
         self.unsafe = ""
         #: Imports, and instances whose functions may sit in a table of this one.
         self.keeps: list[object] = []
+        #: Whose tables this one imports.
+        self.lenders: list[Owner] = []
 
     def spoil(self, importer: str) -> None:
         """An importer that may have left functions here failed to start, and the engine has freed it."""
+        if self.unsafe:
+            return
         self.thread_id = -1  # nobody's: what looks only at the thread then looks closer
         self.unsafe = (
             f"{importer} failed to start and may have left functions in it, which the engine has freed\nMake both anew."
         )
+        for owner in [*self.lenders, *self.keeps]:
+            if isinstance(owner, Owner):
+                owner.spoil(importer)
 
     def use(self, what: str) -> Connection:
         """The connection. Raises `WrongThread`, `InstanceLost`, and `WasmError` where use would not be safe."""

@@ -45,11 +45,11 @@ class Linked(NamedTuple):
 
 def link(wanted: list[tuple[str, str, ExternType]], given: Imports, connection: Connection, name: str) -> Linked:
     """Find, check and bind every import of module `name`. Raises `LinkError` naming the import."""
-    namespaces = _namespaces(given, name)
+    namespaces = _namespaces(given, {module for module, _, _ in wanted}, name)
     found = [(module, field, type_, _lookup(namespaces, module, field)) for module, field, type_ in wanted]
     missing = [(module, field, type_) for module, field, type_, value in found if value is _MISSING]
     if missing:
-        raise LinkError(_missing_text(missing, namespaces, name))
+        raise LinkError(_missing_text(missing, given, name))
     linked = Linked([], [], [], [])
     for module, field, type_, value in found:
         _link_one(f"{module}.{field}", type_, value, connection, name, linked)
@@ -59,11 +59,11 @@ def link(wanted: list[tuple[str, str, ExternType]], given: Imports, connection: 
 _MISSING = object()
 
 
-def _namespaces(given: Imports, name: str) -> dict[str, Any]:
-    """What is given per module name: mappings and exports. Raises TypeError for anything else."""
+def _namespaces(given: Imports, wanted: set[str], name: str) -> dict[str, Any]:
+    """What is given for the wanted module names: mappings and exports. Raises TypeError for anything else."""
     if not isinstance(given, Mapping):
         raise TypeError(f"{name}: imports is {describe(given)}\nGive a mapping: imports={{'env': {{'log': print}}}}")
-    found = {module: getattr(namespace, "exports", namespace) for module, namespace in given.items()}
+    found = {module: getattr(given[module], "exports", given[module]) for module in given if module in wanted}
     for module, namespace in found.items():
         if not isinstance(namespace, (Mapping, Exports)):
             raise TypeError(
@@ -79,7 +79,7 @@ def _lookup(given: dict[str, Any], module: str, field: str) -> Any:
     return namespace[field] if field in namespace else _MISSING  # noqa: SIM401
 
 
-def _missing_text(missing: list[tuple[str, str, ExternType]], given: dict[str, Any], name: str) -> str:
+def _missing_text(missing: list[tuple[str, str, ExternType]], given: Imports, name: str) -> str:
     lines = [f"{name} imports what it is not given:"]
     for module, field, type_ in missing:
         lines.append(f"    {module}.{field}: {described(type_)}{_suggestion(given, module, field)}")
@@ -103,11 +103,12 @@ def _made(type_: MemoryType | GlobalType, value: str) -> str:
     return f"Memory({type_.minimum}{'' if type_.maximum is None else f', maximum={type_.maximum}'})"
 
 
-def _suggestion(given: dict[str, Any], module: str, field: str) -> str:
+def _suggestion(given: Imports, module: str, field: str) -> str:
     if module not in given:
         near = get_close_matches(module, list(given), 1)
         return f"  (did you mean {module!r} by {near[0]!r}?)" if near else ""
-    near = get_close_matches(field, list(given[module]), 1)
+    namespace: Any = given[module]
+    near = get_close_matches(field, list(getattr(namespace, "exports", namespace)), 1)
     return f"  (did you mean {field!r} by {near[0]!r}?)" if near else ""
 
 

@@ -39,7 +39,9 @@ def _writer(layout: str) -> Callable[[Memory, int, Any], None]:
         try:
             data = packer.pack(value)
         except (struct.error, OverflowError) as error:
-            raise OverflowError(f"{value!r} at offset {offset} of {self._about}: {error}") from None
+            # struct says both in one class.
+            kind = TypeError if "argument" in str(error) else OverflowError
+            raise kind(f"{value!r} at offset {offset} of {self._about}: {error}") from None
         self.write(offset, data)
 
     return write

@@ -130,6 +130,7 @@ class Module:
         linked = link(self._imports, imports or {}, connection, self.path)
         owner = Owner(connection, self.path)
         owner.keeps += [loaded, *linked.hosts, *linked.externs]
+        owner.lenders += linked.leaks
         try:
             first = connection.instantiate(loaded.handle, linked.pairs, f"instantiation of {self.path}")
         except BaseException as failure:

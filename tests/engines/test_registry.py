@@ -208,11 +208,8 @@ def test_a_library_elsewhere_is_probed_again(
     assert probes.asked == ["llvm", "llvm"]
 
 
-def test_another_interpreter_is_probed_again(
-    site: Path, tmp_path: Path, probes: Probes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_interpreter_is_probed_again(site: Path, tmp_path: Path, probes: Probes) -> None:
     Registry([], tmp_path).availability("llvm")
-    monkeypatch.setattr(registry.BackendSpec, "__new__", BackendSpec.__new__)
     wheels = Registry([], tmp_path)
     wheels._specs["llvm"] = wheels.spec("llvm")._replace(python="/another/python3.10")
     wheels.availability("llvm")

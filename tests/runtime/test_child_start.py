@@ -326,6 +326,7 @@ def test_no_module_of_the_childs_side_imports_anything_else() -> None:
     assert sorted(closure) == [
         "engines/api.py",
         "engines/libtinfo.py",
+        "engines/references.py",
         "engines/wheels.py",
         "runtime/child.py",
         "runtime/executor.py",

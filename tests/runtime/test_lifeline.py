@@ -92,7 +92,7 @@ def is_busy(pid: int) -> bool:
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_an_idle_one(scripts: Scripts, death: signal.Signals) -> None:
     script, engine = start(scripts, IDLE, "fake-a")
-    assert state_of(engine) == "S"
+    assert eventually(lambda: state_of(engine) == "S")
     script.send_signal(death)
     assert ends(engine)
 

@@ -47,8 +47,18 @@ WASM = module(
 # One per backend, on first use
 
 
+# Those of other folders' session fixtures, in a run of all tests.
+OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    OTHERS.clear()
+    OTHERS.update(engines())
+
+
 def test_nothing_is_started_before_it_is_used(processes: EnginePool) -> None:
-    assert [pid for pid in children() if pid in engines()] == []
+    assert engines() == []
     assert losses(processes) == []
     assert outputs(processes) == {}
     processes.settle()
@@ -56,7 +66,8 @@ def test_nothing_is_started_before_it_is_used(processes: EnginePool) -> None:
 
 def engines() -> list[int]:
     """Children that are engine processes."""
-    return [pid for pid in children() if b"pytest_wasmer.runtime.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = [pid for pid in children() if pid not in OTHERS]
+    return [pid for pid in found if b"pytest_wasmer.runtime.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def test_one_process_per_backend(processes: EnginePool) -> None:

@@ -77,7 +77,7 @@ class Host:
     def __init__(self, work: Callable[[tuple[int, ...]], tuple[int, ...]]) -> None:
         self.work = work
 
-    def __call__(self, values: tuple[int, ...]) -> tuple[int, ...]:
+    def invoke(self, values: tuple[int, ...]) -> tuple[int, ...]:
         return self.work(values)
 
 

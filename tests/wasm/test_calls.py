@@ -144,15 +144,16 @@ def test_a_bug_of_the_adapter_is_an_engine_fault(fake: Connection) -> None:
     assert exports.add(1, 2) == 3
 
 
-def test_another_thread_is_refused(fake: Connection, in_thread: Callable[[Callable[[], object]], BaseException]) -> None:
+def test_another_thread_is_refused(
+    fake: Connection, in_thread: Callable[[Callable[[], object]], BaseException]
+) -> None:
     instance = make(fake, fake_engine.module({"add": function("i32 i32 -> i32", ["sum"])}), path="calc.wasm")
     add = instance.exports.add
     for use in (lambda: add(1, 2), lambda: add.map([(1, 2)]), lambda: add(1)):
         error = in_thread(use)
         assert type(error) is WrongThread
         assert str(error) == (
-            "function 'add' of calc.wasm belongs to thread 'MainThread', used in 'other'\n"
-            "Make one instance per thread."
+            "function 'add' of calc.wasm belongs to thread 'MainThread', used in 'other'\nMake one instance per thread."
         )
     assert add(1, 2) == 3
 
@@ -160,7 +161,9 @@ def test_another_thread_is_refused(fake: Connection, in_thread: Callable[[Callab
 def test_another_thread_is_refused_memories_globals_and_tables(
     native: Connection, in_thread: Callable[[Callable[[], object]], BaseException]
 ) -> None:
-    wat = '(module (memory (export "m") 1) (global (export "g") (mut i32) (i32.const 5)) (table (export "t") 1 funcref))'
+    wat = (
+        '(module (memory (export "m") 1) (global (export "g") (mut i32) (i32.const 5)) (table (export "t") 1 funcref))'
+    )
     exports = make(native, wat).exports
     memory, variable, table = exports.m, exports.g, exports.t
     uses = [

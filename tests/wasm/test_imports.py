@@ -129,7 +129,7 @@ def test_a_misspelt_export_of_another_instance(fake: Connection) -> None:
         (
             "memory",
             abs,
-            "import env.memory is a memory of 1 to 4 pages, given <built-in function abs> (builtin_function_or_method)\n"
+            "import env.memory is a memory of 1 to 4 pages, given <built-in function abs> (builtin_function_or_method)\n"  # noqa: E501
             "Give Memory(1, maximum=4), or a memory that another instance exports.",
         ),
     ],
@@ -167,7 +167,9 @@ def test_exports_of_another_type(fake: Connection, name: str, given: str, messag
             }
         ),
     )
-    assert refusal(fake, one(name), {"env": {name: library.exports[given]}}) == f"app.wasm: import env.{name} is {message}"
+    assert (
+        refusal(fake, one(name), {"env": {name: library.exports[given]}}) == f"app.wasm: import env.{name} is {message}"
+    )
 
 
 def test_what_the_host_made_of_another_type(fake: Connection) -> None:

@@ -207,9 +207,7 @@ def test_no_memory_or_a_choice(fake: Connection) -> None:
     )
     with pytest.raises(AttributeError) as refused:
         _ = make(fake, fake_engine.module({"a": memory(1), "b": memory(1)})).memory
-    assert str(refused.value) == (
-        "m.wat exports 2 memories: a, b; name the one that is meant: instance.exports['...']"
-    )
+    assert str(refused.value) == ("m.wat exports 2 memories: a, b; name the one that is meant: instance.exports['...']")
 
 
 # Globals
@@ -250,9 +248,7 @@ def test_an_immutable_global_cannot_be_written(native: Connection) -> None:
     ],
     ids=["range", "float", "none"],
 )
-def test_values_that_do_not_fit_a_global(
-    native: Connection, value: Any, error: type[Exception], message: str
-) -> None:
+def test_values_that_do_not_fit_a_global(native: Connection, value: Any, error: type[Exception], message: str) -> None:
     exports = make(native, WAT).exports
     with pytest.raises(error) as refused:
         exports.i32.value = value

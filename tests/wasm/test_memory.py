@@ -177,7 +177,11 @@ def test_an_empty_memory(fake: Connection) -> None:
             OverflowError,
             "256 at offset 4 of 'memory' of m.wat: ubyte format requires 0 <= number <= 255",
         ),
-        (lambda m: m.write_f32(4, 1e39), OverflowError, "1e+39 at offset 4 of 'memory' of m.wat: float too large to pack with f format"),
+        (
+            lambda m: m.write_f32(4, 1e39),
+            OverflowError,
+            "1e+39 at offset 4 of 'memory' of m.wat: float too large to pack with f format",
+        ),
         (
             lambda m: m.write_u32(4, "x"),
             TypeError,

@@ -226,7 +226,7 @@ def test_every_prefix_of_a_module_is_a_source_error_or_a_compile_error(native: C
             binary.check(wasm[:length], "cut.wasm")
             load(native, wasm[:length], "cut.wasm")
         except (SourceError, CompileError) as error:
-            assert str(error).startswith(("cut.wasm is ", f"{native.backend} does not accept cut.wasm: "))
+            assert str(error).startswith(("cut.wasm is ", f"{native.backend} does not accept cut.wasm: "))  # noqa: PT017
         else:
             accepted.add(length)
     assert accepted >= prefixes_that_are_modules(wasm)

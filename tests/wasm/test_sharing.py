@@ -83,7 +83,8 @@ def test_an_instance_or_its_exports_are_imports(native: Connection, whole: bool)
 
 def test_single_exports_are_imports_under_any_name(native: Connection) -> None:
     library = make(native, LIBRARY)
-    wat = """(module (import "x" "f" (func $f (param i32) (result i32))) (import "x" "g" (func $g (param i32) (result i32)))
+    wat = """(module (import "x" "f" (func $f (param i32) (result i32)))
+      (import "x" "g" (func $g (param i32) (result i32)))
       (func (export "go") (result i32) (i32.add (call $f (i32.const 1)) (call $g (i32.const 10)))))"""
     host = make(native, wat, {"x": {"f": library.exports.twice, "g": lambda value: value + 5}})
     assert host.exports.go() == 17
@@ -211,11 +212,14 @@ def test_an_immutable_global_initializes_others(native: Connection) -> None:
 def test_limits_that_do_not_fit(native: Connection) -> None:
     module = load(native, HOSTED)
     count = Global("i64", 0, mutable=True)
-    for memory, given in ((Memory(1, 4), "1 pages, maximum: Some(4 pages)"), (Memory(0, 3), "0 pages, maximum: Some(3 pages)")):
+    for memory, given in (
+        (Memory(1, 4), "1 pages, maximum: Some(4 pages)"),
+        (Memory(0, 3), "0 pages, maximum: Some(3 pages)"),
+    ):
         with pytest.raises(LinkError) as refused:
             module.instantiate({"env": {"memory": memory, "count": count}})
         assert str(refused.value) == (
-            f'm.wat cannot be linked on {native.backend}: Error while importing "env"."memory": incompatible import type. '
+            f'm.wat cannot be linked on {native.backend}: Error while importing "env"."memory": incompatible import type. '  # noqa: E501
             "Expected Memory(MemoryType { minimum: 1 pages, maximum: Some(3 pages), shared: false }) "
             f"but received Memory(MemoryType {{ minimum: {given}, shared: false }})"
         )
@@ -266,7 +270,9 @@ def test_globals_that_cannot_be_made(arguments: tuple[Any, ...], error: type[Exc
 def test_a_global_keeps_its_type_before_and_after_linking(native: Connection) -> None:
     made = Global("i32", 7, mutable=True)
     for _ in range(2):
-        with pytest.raises(OverflowError, match=r"^the value of global made by the host \(mutable global of type i32\)"):
+        with pytest.raises(
+            OverflowError, match=r"^the value of global made by the host \(mutable global of type i32\)"
+        ):
             made.value = 2**32
         with pytest.raises(TypeError):
             made.value = "7"
@@ -292,7 +298,11 @@ def test_tables_cannot_be_made() -> None:
 def test_the_helper_module_of_that_message_works(native: Connection) -> None:
     helper = make(native, '(module (table (export "table") 10 funcref))')
     assert helper.exports.table.size == len(helper.exports.table) == 10
-    user = make(native, '(module (import "e" "t" (table 10 funcref)) (export "t" (table 0)))', {"e": {"t": helper.exports.table}})
+    user = make(
+        native,
+        '(module (import "e" "t" (table 10 funcref)) (export "t" (table 0)))',
+        {"e": {"t": helper.exports.table}},
+    )
     assert user.exports.t.size == 10
 
 
@@ -309,7 +319,9 @@ def test_what_is_not_in_use_yet_has_a_name_in_messages() -> None:
     assert str(refused.value) == "'memory made by the host' is a memory of 1 or more pages, not a function"
     with pytest.raises(OverflowError, match=r"^300 at offset 0 of 'memory made by the host': "):
         memory.write_u8(0, 300)
-    with pytest.raises(TypeError, match=r"^'global made by the host' is an immutable global of type i32, not a function$"):
+    with pytest.raises(
+        TypeError, match=r"^'global made by the host' is an immutable global of type i32, not a function$"
+    ):
         Global("i32", 1)()
 
 
@@ -324,7 +336,7 @@ def test_what_belongs_to_another_backend_is_refused(pool: EnginePool, isolation:
     with pytest.raises(LinkError) as refused:
         make(second, wasm, {"env": {"memory": memory}}, path="user.wasm")
     assert str(refused.value) == (
-        "user.wasm: import env.memory is linked on fake-b, but 'memory made by the host' of the host belongs to fake-a\n"
+        "user.wasm: import env.memory is linked on fake-b, but 'memory made by the host' of the host belongs to fake-a\n"  # noqa: E501
         "Make both in the same test, on the same backend."
     )
     exporter = make(first, fake_engine.module({"f": function(" -> ", [["return"]])}), path="library.wasm")

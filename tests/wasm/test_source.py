@@ -251,9 +251,7 @@ def test_a_component(root: Path) -> None:
 
 
 def test_another_version(root: Path) -> None:
-    assert content_refusal(root, b"\0asm\2\0\0\0") == (
-        "app.wasm has binary version 02 00 00 00, expected 01 00 00 00"
-    )
+    assert content_refusal(root, b"\0asm\2\0\0\0") == ("app.wasm has binary version 02 00 00 00, expected 01 00 00 00")
 
 
 def test_every_prefix_of_a_module_is_refused_or_ends_between_sections() -> None:
@@ -271,9 +269,7 @@ def test_every_prefix_of_a_module_is_refused_or_ends_between_sections() -> None:
 
 def test_an_empty_wat_file(root: Path) -> None:
     for content in (b"", b" \n\t\n"):
-        assert content_refusal(root, content, "app.wat") == (
-            "app.wat is empty\nThe smallest module is: (module)"
-        )
+        assert content_refusal(root, content, "app.wat") == ("app.wat is empty\nThe smallest module is: (module)")
 
 
 def test_a_wat_file_that_is_not_utf8(root: Path) -> None:
@@ -293,13 +289,11 @@ def test_a_wat_file_that_is_not_utf8(root: Path) -> None:
         ("(modul)", "app.wat:1:2: expected valid module field\n    (modul)\n     ^"),
         (
             "(module (func $a call $b))",
-            "app.wat:1:23: failed to find func named `$b`\n"
-            "    (module (func $a call $b))\n"
-            "                          ^",
+            "app.wat:1:23: failed to find func named `$b`\n    (module (func $a call $b))\n                          ^",
         ),
         (
             '(module (func (export "é") i32.foo))',
-            'app.wat:1:28: unknown operator or unexpected token\n'
+            "app.wat:1:28: unknown operator or unexpected token\n"
             '    (module (func (export "é") i32.foo))\n'
             "                               ^",
         ),
@@ -307,7 +301,10 @@ def test_a_wat_file_that_is_not_utf8(root: Path) -> None:
             "(module\r\n\t(func i32.foo))",
             "app.wat:2:8: unknown operator or unexpected token\n    \t(func i32.foo))\n    \t      ^",
         ),
-        ("(module) (module)", "app.wat:1:10: extra tokens remaining after parse\n    (module) (module)\n             ^"),
+        (
+            "(module) (module)",
+            "app.wat:1:10: extra tokens remaining after parse\n    (module) (module)\n             ^",
+        ),
     ],
     ids=["operator", "parenthesis", "field", "name", "not-ascii", "tab", "two"],
 )
