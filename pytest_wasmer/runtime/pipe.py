@@ -119,7 +119,7 @@ class PipeConnection(Connection):
         __tracebackhide__ = True
         check_stack()
         self._still_alive(about)
-        outermost = False
+        outermost = decoding = False
         try:
             outermost = self._enter(about)
             if not self._greeted:
@@ -133,14 +133,13 @@ class PipeConnection(Connection):
                 outcome, echoed, answer = frames.read()
             if echoed != sequence:
                 raise wire.Nonsense(f"an answer to request {echoed} instead of {sequence}")
-            try:
-                if outcome == wire.DONE:
-                    return unpack(answer)
-                failure = self._exception(outcome, answer)
-            except NONSENSE as error:
-                raise wire.Nonsense(str(error)) from None
+            decoding = True
+            if outcome == wire.DONE:
+                return unpack(answer)
+            failure = self._exception(outcome, answer)
         except BaseException as error:
-            failure = self._failure(error, about if self._greeted else "nothing yet: it was starting", values)
+            cause = wire.Nonsense(str(error)) if decoding and isinstance(error, NONSENSE) else error
+            failure = self._failure(cause, about if self._greeted else "nothing yet: it was starting", values)
             if failure is error:
                 raise
         finally:

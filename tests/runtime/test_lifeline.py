@@ -121,7 +121,7 @@ def test_a_fork_of_the_test_process_does_not_keep_it(scripts: Scripts) -> None:
         assert eventually(lambda: is_busy(engine))
         script.kill()
         assert ends(engine)
-        assert state_of(fork) == "S"
+        assert state_of(fork) not in ("", "Z")
     finally:
         os.kill(fork, signal.SIGKILL)
 

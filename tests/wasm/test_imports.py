@@ -200,6 +200,16 @@ def test_imports_of_the_wrong_shape(fake: Connection, imports: Any, message: str
     assert str(refused.value).startswith(f"app.wasm: {message}")
 
 
+def test_an_export_may_be_called_exports(fake: Connection) -> None:
+    """As may one that has the name of a mapping's method."""
+    names = ["exports", "get", "keys", "items"]
+    library = make(fake, fake_engine.module({name: function(" -> i32", [["return", 5]]) for name in names}))
+    wanted: list[tuple[str, str, Any]] = [("library", name, ["func", [], ["i32"]]) for name in names]
+    wasm = fake_engine.module({"call": function(" -> i32", [["host", 0]])}, wanted)
+    for given in (library, library.exports):
+        assert make(fake, wasm, {"library": given}).exports.call() == 5
+
+
 def test_nothing_is_made_or_registered_for_a_refused_instance(fake: Connection) -> None:
     wasm = fake_engine.module({}, [("env", "memory", ["memory", 1, None]), ("env", "log", ["func", [], []])])
     given = Memory(1)

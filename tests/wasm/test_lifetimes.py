@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer.runtime.errors import WasmError
+from pytest_wasmer.wasm.errors import LinkError
 from pytest_wasmer.wasm.memory import Memory
 from pytest_wasmer.wasm.traps import Trap
 from pytest_wasmer.wasm.variables import Global
@@ -268,6 +269,52 @@ def test_functions_left_by_an_instance_that_could_not_be_made(native: Connection
         with pytest.raises(WasmError, match=r"cannot be used any more: m\.wat failed to start and may have left "):
             use()
     assert make(native, TABLE).exports.table.size == 8
+
+
+def broken(native: Connection) -> Instance:
+    """An instance whose table holds functions of one that failed to start."""
+    owner = make(native, TABLE)
+    with pytest.raises(Trap):
+        make(native, FILLER[: FILLER.rindex(")")] + FAILING["start-trap"] + ")", {"a": owner, "env": {"host": int}})
+    return owner
+
+
+@isolated
+def test_such_a_table_cannot_be_imported_either(native: Connection) -> None:
+    owner = broken(native)
+    allocate_others(native)
+    wat = """(module (import "a" "table" (table 8 funcref)) (type $getter (func (result i32)))
+      (func (export "at") (result i32) (call_indirect (type $getter) (i32.const 0))))"""
+    with pytest.raises(WasmError, match=r"cannot be used any more: m\.wat failed to start and may have left "):
+        make(native, wat, {"a": owner})
+
+
+WELL_BEFORE = {
+    "missing": '(module (import "a" "table" (table 8 funcref)) (import "a" "nope" (func)))',
+    "wrong-type": '(module (import "a" "table" (table 8 funcref)) (import "a" "at" (func (param f64))))',
+    "engine-s-refusal": '(module (import "a" "table" (table 8 funcref)) (import "env" "m" (memory 2)))',
+    "table-too-small": '(module (import "a" "table" (table 9 funcref)))',
+}
+
+
+@pytest.mark.parametrize("wat", WELL_BEFORE.values(), ids=list(WELL_BEFORE))
+def test_what_fails_before_anything_runs_leaves_all_usable(native: Connection, wat: str) -> None:
+    """Tests of bad imports share their fixtures with tests of good ones."""
+    owner = make(native, TABLE)
+    with pytest.raises(LinkError):
+        make(native, wat, {"a": owner, "env": {"m": Memory(1)}})
+    make(native, FILLER, {"a": owner, "env": {"host": lambda: 5}})
+    assert [owner.exports.at(index) for index in range(3)] == [77, 42, 5]
+    assert owner.exports.table.size == 8
+
+
+def test_a_start_in_another_thread_leaves_all_usable(
+    fake: Connection, in_thread: Callable[[Callable[[], object]], BaseException | None]
+) -> None:
+    owner = make(fake, fake_engine.module({"table": table(3)}))
+    importer = load(fake, fake_engine.module({}, [("a", "table", ["table", "funcref", 3, None])]))
+    in_thread(lambda: importer.instantiate({"a": owner}))
+    assert owner.exports.table.size == 3
 
 
 # What is dropped dies

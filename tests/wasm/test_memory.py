@@ -172,26 +172,6 @@ def test_an_empty_memory(fake: Connection) -> None:
 @pytest.mark.parametrize(
     ("use", "error", "message"),
     [
-        (
-            lambda m: m.write_u8(4, 256),
-            OverflowError,
-            "256 at offset 4 of 'memory' of m.wat: ubyte format requires 0 <= number <= 255",
-        ),
-        (
-            lambda m: m.write_f32(4, 1e39),
-            OverflowError,
-            "1e+39 at offset 4 of 'memory' of m.wat: float too large to pack with f format",
-        ),
-        (
-            lambda m: m.write_u32(4, "x"),
-            TypeError,
-            "'x' at offset 4 of 'memory' of m.wat: required argument is not an integer",
-        ),
-        (
-            lambda m: m.write_i32(4, 1.5),
-            TypeError,
-            "1.5 at offset 4 of 'memory' of m.wat: required argument is not an integer",
-        ),
         (lambda m: m.write(0, "text"), TypeError, "bytes are written to 'memory', not str"),
         (lambda m: m.write(0, [1, 2]), TypeError, "bytes are written to 'memory', not list"),
         (
@@ -204,7 +184,7 @@ def test_an_empty_memory(fake: Connection) -> None:
         (lambda m: m.grow(-1), ValueError, "'memory' of m.wat cannot grow by -1 pages: 0 to 65536"),
         (lambda m: m.grow(65537), ValueError, "'memory' of m.wat cannot grow by 65537 pages: 0 to 65536"),
     ],
-    ids=["u8", "f32", "u32-str", "i32-float", "str", "list", "slice", "step", "item", "grow-negative", "grow-huge"],
+    ids=["str", "list", "slice", "step", "item", "grow-negative", "grow-huge"],
 )
 def test_what_does_not_fit(
     fake: Connection, use: Callable[[Memory], object], error: type[Exception], message: str
@@ -213,6 +193,39 @@ def test_what_does_not_fit(
     with pytest.raises(error) as refused:
         use(found)
     assert str(refused.value) == message
+    assert found.read(0, 16) == bytes(16)
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["linked", "waiting"])
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("u8", 256, OverflowError),
+        ("u8", -1, OverflowError),
+        ("i16", 2**15, OverflowError),
+        ("u32", 2**32, OverflowError),
+        ("u64", 2**64, OverflowError),
+        ("u64", -1, OverflowError),
+        ("i64", 2**63, OverflowError),
+        ("f32", 1e39, OverflowError),
+        ("f32", 2**200, OverflowError),
+        ("f64", 10**400, OverflowError),
+        ("u8", "x", TypeError),
+        ("u32", 1.5, TypeError),
+        ("i64", None, TypeError),
+        ("f32", "x", TypeError),
+        ("f64", None, TypeError),
+    ],
+    ids=lambda part: f"{part!r:.20}",
+)
+def test_numbers_that_do_not_fit(fake: Connection, name: str, value: Any, error: type[Exception], linked: bool) -> None:
+    """Python's own words for it differ between versions."""
+    found = make(fake, fake_engine.module({"memory": memory(1, 2)})).memory if linked else Memory(1)
+    about = "'memory' of m.wat" if linked else "'memory made by the host'"
+    with pytest.raises(error) as refused:
+        getattr(found, f"write_{name}")(4, value)
+    assert f" at offset 4 of {about}" in str(refused.value)
+    assert len(str(refused.value)) < 200
     assert found.read(0, 16) == bytes(16)
 
 

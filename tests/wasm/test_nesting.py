@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_wasmer.runtime.host import NESTING_LIMIT
+from tests import fake_engine
+from tests.fake_engine import function, memory
 from tests.wasm.workbench import make
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_wasmer.runtime.connection import Connection
+
+# Frames to begin with, where the rest of the stack is to be filled.
+ALMOST = sys.getrecursionlimit() - 300
 
 WAT = """
 (module
@@ -64,6 +71,45 @@ def test_beyond_it_is_a_recursion_error_that_says_so(native: Connection) -> None
     assert exports[0].go(5) == 5
 
 
+FAKE = fake_engine.module(
+    {"go": function("i32 -> i32", [["host", 0]]), "memory": memory(1)}, [("env", "down", ["func", ["i32"], ["i32"]])]
+)
+
+
+def test_the_same_on_any_python(fake: Connection) -> None:
+    """Pythons count frames in different ways."""
+    exports: list[Any] = []
+
+    def down(depth: int) -> int:
+        return int(exports[0].go(depth - 1)) + 1 if depth else 0
+
+    exports.append(make(fake, FAKE, {"env": {"down": down}}).exports)
+    for _ in range(2):
+        assert exports[0].go(NESTING_LIMIT - 1) == NESTING_LIMIT - 1
+        with pytest.raises(RecursionError, match=r"^Wasm and Python call each other more than 100 deep"):
+            exports[0].go(NESTING_LIMIT)
+
+
+def test_a_full_stack_breaks_nothing_on_any_python(fake: Connection) -> None:
+    instance = make(fake, FAKE, {"env": {"down": lambda value: value + 1}})
+    go, found = instance.exports.go, instance.memory
+
+    rounds: list[int] = []
+
+    def recurse(above: int) -> int:
+        assert go(1) == 2
+        assert go.map([(1,), (2,)]) == [2, 3]
+        assert found.read(0, 1) == b"\0"
+        rounds.append(above)
+        return recurse(above)
+
+    for above in range(16):
+        with pytest.raises(RecursionError):
+            deeper(ALMOST + above, partial(recurse, above))
+        assert go(above) == above + 1
+    assert set(rounds) == {*range(16)}, "the stack must not have been full before"
+
+
 def deeper(frames: int, work: Callable[[], int]) -> int:
     return deeper(frames - 1, work) if frames else work()
 
@@ -84,12 +130,16 @@ def test_a_call_near_python_s_limit_fails_or_works_but_breaks_nothing(native: Co
     instance = make(native, wat)
     same, memory = instance.exports.same, instance.memory
 
-    def recurse(depth: int) -> None:
-        assert same(depth) == depth
+    rounds: list[int] = []
+
+    def recurse(above: int) -> int:
+        assert same(above) == above
         assert memory.read(0, 1) == b"\0"
-        recurse(depth + 1)
+        rounds.append(above)
+        return recurse(above)
 
     for above in range(8):
         with pytest.raises(RecursionError):
-            deeper(above, lambda: recurse(0))  # type: ignore[arg-type, return-value]
+            deeper(ALMOST + above, partial(recurse, above))
         assert same(above) == above
+    assert set(rounds) == {*range(8)}, "the stack must not have been full before"

@@ -83,8 +83,8 @@ def test_an_instance_or_its_exports_are_imports(native: Connection, whole: bool)
 
 def test_single_exports_are_imports_under_any_name(native: Connection) -> None:
     library = make(native, LIBRARY)
-    wat = """(module (import "x" "f" (func $f (param i32) (result i32)))
-      (import "x" "g" (func $g (param i32) (result i32)))
+    wat = """(module (type $unary (func (param i32) (result i32)))
+      (import "x" "f" (func $f (type $unary))) (import "x" "g" (func $g (type $unary)))
       (func (export "go") (result i32) (i32.add (call $f (i32.const 1)) (call $g (i32.const 10)))))"""
     host = make(native, wat, {"x": {"f": library.exports.twice, "g": lambda value: value + 5}})
     assert host.exports.go() == 17
@@ -141,6 +141,25 @@ def test_types_are_compared_by_structure_across_modules(native: Connection, shar
     for name in ("three", "other"):
         with pytest.raises(Trap) as trapped:
             owner.exports[name](0)
+        assert trapped.value.kind is TrapKind.BAD_SIGNATURE
+
+
+def test_functions_of_others_in_a_table_of_one_s_own(native: Connection) -> None:
+    """Nothing here exchanges references, so each module may have an engine with its own numbers for types."""
+    library = """(module (type $first (func (param i64))) (type $second (func (param f32)))
+      (func (export "f") (result i32) i32.const 42))"""
+    user = """(module
+      (type $getter (func (result i32)))
+      (type $first (func (param i64)))
+      (import "a" "f" (func $f (type $getter)))
+      (table 2 funcref) (elem (i32.const 0) $f)
+      (func (export "get") (result i32) (call_indirect (type $getter) (i32.const 0)))
+      (func (export "first") (call_indirect (type $first) (i64.const 0) (i32.const 0))))"""
+    for given in (make(native, library), {"f": lambda: 42}):
+        exports = make(native, user, {"a": given}).exports
+        assert exports.get() == 42
+        with pytest.raises(Trap) as trapped:
+            exports.first()
         assert trapped.value.kind is TrapKind.BAD_SIGNATURE
 
 
