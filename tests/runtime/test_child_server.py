@@ -217,6 +217,20 @@ def test_nested_requests_each_have_their_number(child: Child) -> None:
     assert child.frames.read() == (wire.DONE, 10, I32.pack((10,)))
 
 
+def test_the_outer_number_after_a_nested_request(child: Child) -> None:
+    """The same call may come to another host function."""
+    twice = module(
+        imports=[("env", "h", ["func", ["i32"], ["i32"]])], exports={"f": function("i32 -> i32", ["host", "host"])}
+    )
+    handle = child.instance(twice, [(IS_HOST, 1)])
+    assert child.call(handle, 1, sequence=10)[:2] == (wire.HOST, 10)
+    assert child.ask("make_memory", 1, None)
+    child.frames.write(wire.RETURN, 10, I32.pack((1,)))
+    assert child.frames.read()[:2] == (wire.HOST, 10)
+    child.frames.write(wire.RETURN, 10, I32.pack((2,)))
+    assert child.frames.read() == (wire.DONE, 10, I32.pack((2,)))
+
+
 def test_an_import_of_another_instance(child: Child) -> None:
     exported = child.instance(module(exports={"f": function("i32 -> i32", [["return", 8]])}))
     handle = child.instance(HOSTED, [(IS_HANDLE, exported)])

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -33,10 +35,10 @@ from tests.runtime.workbench import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from pytest_wasmer.runtime.pool import EnginePool
+    from pytest_wasmer.wasm.instance import Instance
     from pytest_wasmer.wasm.module import Module
 
 WASM = module(
@@ -53,15 +55,34 @@ class Alarm(BaseException):
     """What a signal handler raises, as pytest-timeout's does."""
 
 
+Ringing = Callable[[float], AbstractContextManager[None]]
+
+
 @pytest.fixture
-def alarm() -> Iterator[Callable[[float], None]]:
-    """Sets a timer whose handler raises `Alarm` in the main thread."""
+def alarm() -> Iterator[Ringing]:
+    """`with alarm(seconds)`: after that time a signal handler raises `Alarm` in the block, which must not outlast it.
+
+    It rings again, since a weakref callback or a finalizer may be what is interrupted: that exception is lost.
+    """
+    ringing = False
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise Alarm
+        if ringing:
+            raise Alarm
+
+    @contextmanager
+    def within(seconds: float) -> Iterator[None]:
+        nonlocal ringing
+        signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
+        ringing = True
+        try:
+            yield
+        finally:
+            ringing = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     before = signal.signal(signal.SIGALRM, ring)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds, 0.05) and None
+    yield within
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
@@ -83,13 +104,12 @@ def check(loaded: Module) -> None:
     assert made.exports.host(41) == 42
 
 
-def test_an_exception_of_a_signal_handler(processes: EnginePool, alarm: Callable[[float], None]) -> None:
+def test_an_exception_of_a_signal_handler(processes: EnginePool, alarm: Ringing) -> None:
     loaded = load(processes, WASM)
     made = loaded.instantiate({"env": {"h": int}})
     connection, pid = processes.connection(FAKE), pid_of(processes)
-    alarm(0.05)
     began = time.monotonic()
-    with pytest.raises(Alarm):
+    with pytest.raises(Alarm), alarm(0.05):
         made.exports.hang()
     assert time.monotonic() - began < 1
     assert state_of(pid) == ""
@@ -161,27 +181,23 @@ def test_ctrl_c_in_a_nested_call(processes: EnginePool) -> None:
     check(loaded)
 
 
-# A weakref callback, too, may be interrupted: that alarm is lost, and rings again.
+def call_for_ever(made: Instance) -> NoReturn:
+    for number in count():
+        assert made.exports.sum(number, 1) == number + 1
+        assert made.exports.host(number) == number
+    raise AssertionError
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_random_moments(processes: EnginePool, alarm: Callable[[float], None]) -> None:
+def test_random_moments(processes: EnginePool, alarm: Ringing) -> None:
     moments = random.Random(1)
     loaded = load(processes, WASM)
-    interrupted = 0
     for _ in range(100):
         made = loaded.instantiate({"env": {"h": lambda value: value}})
-        number = 0
-        alarm(moments.uniform(0.001, 0.005))
-        try:
-            while True:
-                number += 1
-                assert made.exports.sum(number, 1) == number + 1
-                assert made.exports.host(number) == number
-        except Alarm:
-            alarm(5)
-            interrupted += 1
-        check(loaded)
-        alarm(0)
-    assert interrupted == 100
+        with pytest.raises(Alarm), alarm(moments.uniform(0.001, 0.005)):
+            call_for_ever(made)
+        with alarm(5):
+            check(loaded)
     assert all(loss.interrupted for loss in losses(processes))
 
 
@@ -231,7 +247,7 @@ def traced(trace: Callable[[FrameType, str, Any], Any]) -> Iterator[None]:
         sys.settrace(before)
 
 
-def test_every_line_of_a_call(processes: EnginePool, alarm: Callable[[float], None]) -> None:
+def test_every_line_of_a_call(processes: EnginePool, alarm: Ringing) -> None:
     """One interrupt each: afterwards other calls are answered, by this process or a new one, also in other threads."""
     loaded = load(processes, WASM)
     places: list[str] = []
@@ -243,15 +259,14 @@ def test_every_line_of_a_call(processes: EnginePool, alarm: Callable[[float], No
             assert made.exports.host(line) == line
         if not places:
             break
-        alarm(5)
         try:
-            check(loaded)
+            with alarm(5):
+                check(loaded)
             if connection.lost is None:
                 assert connection.hosts.depth == 0, places
                 assert in_another_thread(partial(connection.make_memory, 3, None, "a memory")), places
         except (Alarm, EngineLost) as error:
             pytest.fail(f"after an interrupt at {places[0]}: {error!r}")
-        alarm(0)
     assert line > 40
     assert all(loss.interrupted for loss in losses(processes))
 
@@ -265,9 +280,7 @@ def in_another_thread(work: Callable[[], Any], within: float = 2) -> Any:
     return answers[0] if answers else None
 
 
-def test_a_second_interrupt_while_the_first_is_dealt_with(
-    processes: EnginePool, alarm: Callable[[float], None]
-) -> None:
+def test_a_second_interrupt_while_the_first_is_dealt_with(processes: EnginePool, alarm: Ringing) -> None:
     """At every line of the ending of the process: it ends, and is not taken for a crash."""
     loaded = load(processes, WASM)
     places: list[str] = []
@@ -290,12 +303,11 @@ def test_a_second_interrupt_while_the_first_is_dealt_with(
             sys.settrace(before[0])
             timer.join()
             signal.signal(signal.SIGUSR1, before[1])
-        alarm(5)
         try:
-            check(loaded)
+            with alarm(5):
+                check(loaded)
         except (Alarm, EngineLost) as error:
             pytest.fail(f"after a second interrupt at {places}: {error!r}")
-        alarm(0)
         assert state_of(pid) == "", places
         if not places:
             break

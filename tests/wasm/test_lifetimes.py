@@ -124,6 +124,40 @@ def test_an_importer_keeps_what_it_imports(native: Connection) -> None:
     assert len(others) == 20
 
 
+SINGLE = {
+    "function": ("own", "(func $x (result i32))", "(call $x)", 77),
+    "host-function": ("ask", "(func $x (result i32))", "(call $x)", 5),
+    "memory": ("memory", "(memory 1)", "(i32.load (i32.const 8))", 42),
+    "global": ("global", "(global $x (mut i64))", "(i32.wrap_i64 (global.get $x))", 1234567890123 - (287 << 32)),
+    "table": ("table", "(table 4 funcref)", "(call_indirect (type $getter) (i32.const 0))", 77),
+}
+
+
+def single(native: Connection, name: str, wanted: str, use: str, exporter: Instance) -> Instance:
+    wat = f"""(module (type $getter (func (result i32))) (import "a" "{name}" {wanted})
+      (func (export "use") (result i32) {use}))"""
+    return make(native, wat, {"a": exporter})
+
+
+@isolated
+@pytest.mark.parametrize(("name", "wanted", "use", "expected"), SINGLE.values(), ids=list(SINGLE))
+def test_each_kind_alone_is_enough(native: Connection, name: str, wanted: str, use: str, expected: int) -> None:
+    importer = single(native, name, wanted, use, make(native, EXPORTER, {"env": {"host": lambda: 5}}))
+    allocate_others(native)
+    assert importer.exports.use() == expected
+
+
+@isolated
+@pytest.mark.parametrize(("name", "wanted", "use", "expected"), SINGLE.values(), ids=list(SINGLE))
+def test_the_engine_s_side_keeps_it_too(native: Connection, name: str, wanted: str, use: str, expected: int) -> None:
+    """Whatever the test process lets go of: a mistake there must not become a use-after-free."""
+    exporter = make(native, EXPORTER, {"env": {"host": lambda: 5}})
+    importer = single(native, name, wanted, use, exporter)
+    native.releases.append(exporter._first)
+    allocate_others(native)
+    assert importer.exports.use() == expected
+
+
 @isolated
 def test_a_chain_of_importers(native: Connection) -> None:
     exporter: Instance | None = make(native, EXPORTER, {"env": {"host": lambda: 5}})
@@ -287,6 +321,22 @@ def test_such_a_table_cannot_be_imported_either(native: Connection) -> None:
       (func (export "at") (result i32) (call_indirect (type $getter) (i32.const 0))))"""
     with pytest.raises(WasmError, match=r"cannot be used any more: m\.wat failed to start and may have left "):
         make(native, wat, {"a": owner})
+
+
+@isolated
+def test_nor_can_who_imported_a_function_of_its_owner_call_it(native: Connection) -> None:
+    owner = make(native, TABLE)
+    wat = """(module (import "a" "at" (func $at (param i32) (result i32)))
+      (func (export "at") (result i32) (call $at (i32.const 0))) (export "again" (func $at)))"""
+    importer = make(native, wat, {"a": owner})
+    wat = """(module (import "b" "at" (func $at (result i32))) (func (export "at") (result i32) (call $at)))"""
+    next_one = make(native, wat, {"b": importer})
+    with pytest.raises(Trap):
+        make(native, FILLER[: FILLER.rindex(")")] + FAILING["start-trap"] + ")", {"a": owner, "env": {"host": int}})
+    allocate_others(native)
+    for call in (importer.exports.at, lambda: importer.exports.again(0), next_one.exports.at):
+        with pytest.raises(WasmError, match=r"cannot be used any more: m\.wat failed to start and may have left "):
+            call()
 
 
 WELL_BEFORE = {

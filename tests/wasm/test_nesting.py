@@ -14,7 +14,7 @@ from tests.fake_engine import function, memory
 from tests.wasm.workbench import make
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_wasmer.runtime.connection import Connection
 
@@ -27,6 +27,13 @@ WAT = """
   (memory (export "memory") 1)
   (func (export "go") (param i32) (result i32) (call $down (local.get 0))))
 """
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    limit = sys.getrecursionlimit()
+    yield
+    assert sys.getrecursionlimit() == limit
 
 
 def nest(native: Connection, between: Callable[[Callable[[], int]], int] = lambda work: work()) -> Callable[[int], int]:
@@ -50,8 +57,23 @@ def test_to_depth_100(native: Connection) -> None:
     assert exports[0].go(99) == 99
 
 
-def test_with_some_frames_of_the_test_s_own_between(native: Connection) -> None:
-    assert nest(native)(49) == 49
+@pytest.mark.parametrize("between", [1, 3])
+def test_with_frames_of_the_test_s_own_between(native: Connection, between: int) -> None:
+    """A host function that logs, dispatches or computes has some of its own, and so have plugins below the test."""
+    go = nest(native, lambda work: deeper(between, work))
+    assert go(NESTING_LIMIT - 1) == NESTING_LIMIT - 1
+    with pytest.raises(RecursionError, match=r"^Wasm and Python call each other more than 100 deep"):
+        go(NESTING_LIMIT)
+
+
+def test_by_way_of_map(native: Connection) -> None:
+    exports: list[Any] = []
+
+    def down(depth: int) -> int:
+        return int(exports[0].go.map([(depth - 1,)])[0]) + 1 if depth else 0
+
+    exports.append(make(native, WAT, {"env": {"down": down}}).exports)
+    assert exports[0].go(NESTING_LIMIT - 1) == NESTING_LIMIT - 1
 
 
 def test_beyond_it_is_a_recursion_error_that_says_so(native: Connection) -> None:
@@ -121,6 +143,7 @@ def test_python_s_own_limit_is_a_recursion_error_too_wherever_it_strikes(native:
     for above in range(16):
         with pytest.raises(RecursionError):
             deeper(above, lambda: go(10_000))
+        assert native.hosts.depth == 0
         assert go(3) == 3
 
 
