@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.fixtures import InstanceFactory, ModuleFactory
-    from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongThread
+    from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongBackend, WrongThread
     from pytest_wasmer.wasm.errors import CompileError, LinkError, MissingExport, SourceError
     from pytest_wasmer.wasm.function import Function
     from pytest_wasmer.wasm.host import Caller
@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "engines.registry": ("BackendSpec",),
     "fixtures": ("InstanceFactory", "ModuleFactory"),
-    "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongThread"),
+    "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongBackend", "WrongThread"),
     "wasm.errors": ("CompileError", "LinkError", "MissingExport", "SourceError"),
     "wasm.function": ("Function",),
     "wasm.memory": ("Memory",),
@@ -45,7 +45,7 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "Instance", "Module", "Exports", "Function", "Memory", "Global", "Table", "Caller",
     "Trap", "TrapKind",
     "WasmError", "SourceError", "CompileError", "LinkError", "MissingExport",
-    "EngineLost", "InstanceLost", "EngineFault", "WrongThread",
+    "EngineLost", "InstanceLost", "EngineFault", "WrongBackend", "WrongThread",
     "FunctionType", "MemoryType", "GlobalType", "TableType",
     "f32_bits", "f32_from_bits", "f64_bits", "f64_from_bits",
     "ModuleFactory", "InstanceFactory", "BackendSpec",

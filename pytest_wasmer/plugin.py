@@ -51,6 +51,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         selection.parametrize(metafunc, lambda: session.selection, session.registry.names)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Registered before pytest's FixtureManager and after stepwise, hence called between the two.
+    wasm = session.config.stash.get(SESSION, None)
+    if wasm is not None:
+        session.config.pluginmanager.register(Order(wasm), "wasm-order")
+
+
+class Order:
+    """The order in which tests run, for what picks by it: --sw skips all that comes before the failed test."""
+
+    def __init__(self, session: WasmSession) -> None:
+        self._session = session
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if self._session.begun:
+            from pytest_wasmer import selection
+
+            items[:] = selection.in_mirror_order(items, lambda: self._session.registry.names)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
     result = yield

@@ -24,6 +24,14 @@ class Run:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._session.before(item)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._session.only(item)
+        try:
+            return (yield)
+        finally:
+            self._session.only(None)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self) -> None:
         self._session.renew_fixtures()

@@ -31,6 +31,10 @@ def select(setting: Setting, registry: Registry) -> Selection:
 
     place = settings.where(settings.BACKENDS, setting)
     asked = settings.words(setting.value)
+    if not asked:
+        raise pytest.UsageError(
+            f"{place} names no backend. Known: {', '.join(registry.names)}; special: all, available."
+        )
     for name in asked:
         if name not in registry.names and name not in GROUPS:
             known = [*registry.names, *GROUPS]
@@ -144,13 +148,38 @@ def _choice_text(item: pytest.Item, left: Sequence[str]) -> str:
 def mark_unparametrized(
     items: Sequence[pytest.Item], selection: Callable[[], Selection], known: Callable[[], Sequence[str]]
 ) -> None:
-    """`wasm_xfail` for tests that cannot be parametrized: it counts on the one backend that they run on."""
+    """Markers that count on one backend: `wasm_xfail` of tests that cannot be parametrized, and late markers."""
     for item in items:
-        if backend_of(item) is None and item.get_closest_marker("wasm_xfail") is not None:
+        backend = backend_of(item)
+        if backend is not None:
+            _mark_late(item, backend, known())
+        elif item.get_closest_marker("wasm_xfail") is not None:
             left = left_to(item, selection(), known())
             reason = markers.xfails(item, known()).get(left[0]) if len(left) == 1 else None
             if reason:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+def _mark_late(item: pytest.Item, backend: str, known: Sequence[str]) -> None:
+    """Markers that `parametrize` could not see: of `pytest.param`, or added by hooks."""
+    try:
+        excluding = [rule for rule in markers.restrictions(item, known) if rule.excludes(backend)]
+        reason = markers.xfails(item, known).get(backend)
+    except pytest.Collector.CollectError:
+        return  # too late to be one: see `refuse_wrong_markers`
+    if excluding and item.get_closest_marker("skip") is None:
+        item.add_marker(pytest.mark.skip(reason=str(excluding[0])))
+    if reason and not any(mark.kwargs.get("reason") == reason for mark in item.iter_markers("xfail")):
+        item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+def refuse_wrong_markers(item: pytest.Item, known: Sequence[str]) -> None:
+    """Fail a test whose late markers are wrong."""
+    try:
+        markers.restrictions(item, known)
+        markers.xfails(item, known)
+    except pytest.Collector.CollectError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]) -> list[pytest.Item]:
@@ -166,8 +195,13 @@ def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]
     files: dict[object, int] = {}
     tests: dict[object, int] = {}
     keys = []
+    begun = set()
     for item, backend in zip(items, backends, strict=True):
-        rank = -1 if backend is None else ranks.index(backend)
+        if backend is not None:
+            begun.add(item.path)
+            rank = ranks.index(backend)
+        else:  # before or behind the file's Wasm tests, as it stands
+            rank = len(ranks) if item.path in begun else -1
         keys.append(
             (files.setdefault(item.path, len(files)), rank, tests.setdefault(_test_of(item, backend), len(tests)))
         )

@@ -86,7 +86,10 @@ class WasmSession:
         connect()  # an engine process starts while this one imports what follows
         from pytest_wasmer.wasm.source import read
 
-        return self._loader.load(backend, connect, read(source, Path(asking).parent, self._config.rootpath))
+        folder = Path(asking).parent
+        if self.item is not None and not folder.is_relative_to(self._config.rootpath):
+            folder = self.item.path.parent  # called by pytest.raises, a thread pool, a doctest
+        return self._loader.load(backend, connect, read(source, folder, self._config.rootpath))
 
     def unparametrized_backend(self) -> str:
         """The backend of the running test, which has no parameter for it. Fails or skips the test."""
@@ -130,10 +133,25 @@ class WasmSession:
         if self.started:
             self.pool.settle()
         self.renew_fixtures()
+        selection.refuse_wrong_markers(item, self.registry.names)
         if self._asked is None or selection.backend_of(item) is not None:
             return
         if selection.left_to(item, self.selection, self.registry.names) != [self._said]:
             self._finish(FIXTURE)
+
+    def only(self, item: pytest.Item | None) -> None:
+        """While a test runs, its backend only: others could but be asked through something kept by mistake."""
+        if self.started:
+            self.pool.only(None if item is None else self._backend_said_by(item))
+
+    def _backend_said_by(self, item: pytest.Item) -> str | None:
+        from pytest_wasmer import selection
+
+        backend = self._backend_of(item)
+        if backend is None and item.get_closest_marker("wasm_backends") is not None:
+            left = selection.left_to(item, self.selection, self.registry.names)
+            return left[0] if len(left) == 1 else None
+        return backend
 
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""

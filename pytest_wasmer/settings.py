@@ -129,7 +129,7 @@ def unknown(value: str, known: Sequence[str]) -> str:
     """ "'lvm' is unknown. Did you mean 'llvm'?" """
     from difflib import get_close_matches
 
-    near = get_close_matches(value, known, 1, 0.5)
+    near = get_close_matches(value.lower(), known, 1, 0.5)
     return f"{value!r} is unknown.{f' Did you mean {near[0]!r}?' if near else ''}"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from pytest_wasmer.runtime.errors import WrongBackend
 from pytest_wasmer.runtime.host import HostCalls
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ class Connection:
         self.releases: list[int] = []
         #: Why this connection is of no use any more.
         self.lost: EngineLost | None = None
+        #: The backend of the running test, where that is another one: nothing is to be asked here now.
+        self.test_runs_on = ""
+
+    def refuse_other_test(self, about: str) -> NoReturn:
+        """A green test would say that its backend works, and another one had run."""
+        __tracebackhide__ = True
+        raise WrongBackend(
+            f"{about}: it was made on {self.backend}, this test runs on {self.test_runs_on}\n"
+            "Make it in the test, or in a fixture that names wasm_instance or wasm_module in its signature "
+            "(globals, class attributes and request.getfixturevalue keep what the first backend made)."
+        )
 
     def request(self, operation: str, *arguments: Any, about: str) -> Any:
         raise NotImplementedError

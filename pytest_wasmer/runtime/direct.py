@@ -30,12 +30,14 @@ class DirectConnection(Connection):
         super().__init__(spec.name)
         if spec.import_path is not None and spec.import_path not in sys.path:
             sys.path.append(spec.import_path)
-        self._executor = Executor(make_engine(spec.engine, spec.argument), self._make_host)
-        self._sigactions = Sigactions.now()
+        engine = Sigactions.around(lambda: make_engine(spec.engine, spec.argument))
+        self._executor = Executor(engine, self._make_host)
         self._thread = get_ident()
 
     def request(self, operation: str, *arguments: Any, about: str) -> Any:
         __tracebackhide__ = True
+        if self.test_runs_on:
+            self.refuse_other_test(about)
         return self._run(getattr(self._executor, operation), *arguments)
 
     def caller(
@@ -46,6 +48,8 @@ class DirectConnection(Connection):
 
         def direct(values: Values) -> Values:
             __tracebackhide__ = True
+            if self.test_runs_on:
+                self.refuse_other_test(about)
             if releases or get_ident() != thread:
                 return run(call, values)  # type: ignore[no-any-return]
             try:
@@ -65,6 +69,8 @@ class DirectConnection(Connection):
     ) -> Callable[[Sequence[Values]], list[Values | Trapped]]:
         def direct(calls: Sequence[Values]) -> list[Values | Trapped]:
             __tracebackhide__ = True
+            if self.test_runs_on:
+                self.refuse_other_test(about)
             return self._run(self._executor.map, handle, calls)  # type: ignore[no-any-return]
 
         return direct
@@ -96,7 +102,8 @@ class DirectConnection(Connection):
         return self.hosts.server(number)
 
     def settle(self) -> None:
-        self._sigactions.restore()
+        if Sigactions.installed is not None:
+            Sigactions.installed.restore()
 
     def close(self) -> None:
         """Nothing to end; native objects go with their last references."""

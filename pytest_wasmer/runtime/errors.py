@@ -47,5 +47,9 @@ class EngineFault(WasmError):
     """The engine failed in a way that is neither a trap nor a refusal: a panic, or a bug of its adapter."""
 
 
+class WrongBackend(WasmError):
+    """A test used what was made on another backend than its own."""
+
+
 class WrongThread(WasmError):
     """Two threads used one instance, or one engine process during a host function."""

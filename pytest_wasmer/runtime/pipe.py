@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pytest_wasmer.engines.api import Values
     from pytest_wasmer.engines.registry import BackendSpec
 
-# Rows of one message of `map`: large enough that the message costs nothing, small enough to stay in the cache.
-MAP_ROWS = 1 << 16
+# Rows of one message of `map`: few enough that they fit in a message also if each is a trap with a long text.
+MAP_ROWS = 1 << 15
 LOCK_WAIT = 0.05
 # What decoding raises on bytes that are not what they should be.
 NONSENSE = (wire.Nonsense, struct.error, ValueError, LookupError, OverflowError)
@@ -119,6 +119,8 @@ class PipeConnection(Connection):
         __tracebackhide__ = True
         check_stack()
         self._still_alive(about)
+        if self.test_runs_on:
+            self.refuse_other_test(about)
         outermost = decoding = False
         try:
             outermost = self._enter(about)
@@ -246,6 +248,12 @@ class PipeConnection(Connection):
         """Another thread may have lost it meanwhile."""
         if self.lost is not None:
             raise InstanceLost(self.backend, self.lost.cause, about)
+
+    def settle(self) -> None:
+        """Notice a death between requests now, not in the next test."""
+        if self.lost is None and self._process.process.poll() is not None:
+            cause, output = self._process.how_it_ended(), self._process.tail()
+            self.lost = EngineLost(self.backend, cause, "nothing, it was idle", output)
 
     def take_output(self) -> str:
         return self._process.take_output()

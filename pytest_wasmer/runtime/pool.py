@@ -23,6 +23,7 @@ class EnginePool:
         self._losses: list[EngineLost] = []
         self._outputs: dict[str, str] = {}
         self._starting = Lock()
+        self._running: str | None = None
 
     def connection(self, spec: BackendSpec) -> Connection:
         """The backend's live connection; makes one if there is none, or the last one was lost."""
@@ -34,6 +35,7 @@ class EnginePool:
             connection = self._connections.get(spec.name)
             if connection is None:
                 connection = self._connections[spec.name] = self._start(spec)
+                self._tell(connection)
             return connection
 
     def _start(self, spec: BackendSpec) -> Connection:
@@ -66,6 +68,16 @@ class EnginePool:
             self._say(name, connection.take_output())
         outputs, self._outputs = self._outputs, {}
         return outputs, losses
+
+    def only(self, backend: str | None) -> None:
+        """While a test of that backend runs the other engines refuse requests. None: nothing is refused."""
+        self._running = backend
+        for connection in self._connections.values():
+            self._tell(connection)
+
+    def _tell(self, connection: Connection) -> None:
+        running = self._running
+        connection.test_runs_on = running if running is not None and running != connection.backend else ""
 
     def settle(self) -> None:
         for connection in self._connections.values():

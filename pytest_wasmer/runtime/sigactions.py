@@ -11,7 +11,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    EngineT = TypeVar("EngineT")
 
 SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
 # Larger than `struct sigaction` on every platform (152 bytes with glibc).
@@ -19,7 +22,13 @@ ROOM = 512
 
 
 class Sigactions:
-    """The handlers as they were at one moment."""
+    """The handlers as they were at one moment.
+
+    `installed` is the one fact about the process that outlives sessions (and nested ones share): Wasmer's
+    own handlers, as the first Store left them.
+    """
+
+    installed: Sigactions | None = None
 
     def __init__(self, libc: Any, saved: dict[int, bytes]) -> None:
         self._libc = libc
@@ -34,6 +43,18 @@ class Sigactions:
 
         libc = ctypes.CDLL(None)
         return cls(libc, {number: _read(libc, number) for number in (getattr(signal, name) for name in SIGNALS)})
+
+    @classmethod
+    def around(cls, make: Callable[[], EngineT]) -> EngineT:
+        """Make an engine, and note the handlers if it installs any; if it does not, those noted before count."""
+        before = cls.now()
+        engine = make()
+        after = cls.now()
+        if after._saved != before._saved:
+            cls.installed = after
+        elif cls.installed is not None:
+            cls.installed.restore()
+        return engine
 
     def restore(self) -> None:
         for number, saved in self._saved.items():

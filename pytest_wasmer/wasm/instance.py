@@ -92,6 +92,8 @@ class Exports:
 
     def __getattr__(self, name: str) -> Any:
         __tracebackhide__ = True
+        if name.startswith("_Exports__"):  # copy looks before there is anything
+            raise AttributeError(name)
         return self[name]
 
     def __getitem__(self, name: str) -> Any:

@@ -74,7 +74,7 @@ def _file(path: Path, rootdir: Path) -> Source:
         raise SourceError(f"module {name} cannot be read: {error.strerror}") from error
     if path.suffix.lower() == ".wat" and not content.startswith(binary.MAGIC):
         try:
-            text = content.decode()
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"{name} is not UTF-8 text: byte {content[error.start]:#04x} at offset {error.start}"

@@ -163,3 +163,24 @@ def test_markers_are_registered(fakes: pytest.Pytester) -> None:
             "a pass is a failure (strict).",
         ]
     )
+
+
+def test_markers_of_parameters(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("x", [
+            1,
+            pytest.param(2, marks=pytest.mark.wasm_backends("fake-b", reason="there only")),
+            pytest.param(3, marks=pytest.mark.wasm_xfail(**{"fake-a": "known"})),
+            pytest.param(4, marks=pytest.mark.wasm_backends("fake-d")),
+        ])
+        def test_it(wasm_backend, x):
+            assert x != 3 or wasm_backend != "fake-a"
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a,fake-b", "-rs")
+    result.assert_outcomes(passed=4, skipped=1, xfailed=1, errors=2)
+    result.stdout.fnmatch_lines(["*test_it[[]fake-a-4[]]: backend 'fake-d' is unknown. Did you mean *"])
+    result.stdout.fnmatch_lines(["SKIPPED *: wasm_backends('fake-b'): there only"])

@@ -40,9 +40,9 @@ MIRRORED = [
     "test_one.py::test_add[fake-b-4]",
     "test_one.py::TestClass::test_in_class[fake-b]",
     "test_one.py::test_last[fake-b]",
-    "test_two.py::test_plain",
     "test_two.py::test_wasm[fake-a]",
     "test_two.py::test_wasm[fake-b]",
+    "test_two.py::test_plain",
     # pytest itself moves it behind tests with session-scoped parameters
     "test_three.py::test_plain",
 ]
@@ -111,3 +111,29 @@ def test_a_suite_without_wasm_keeps_its_order(fakes: pytest.Pytester) -> None:
         file.write("\ndef pytest_collection_modifyitems(items): items[:] = [items[0], items[2], items[1]]\n")
     result = fakes.runpytest("--co", "-q")
     assert collected(result) == ["test_a.py::test_1", "test_b.py::test_3", "test_a.py::test_2"]
+
+
+def test_plain_tests_stay_before_or_behind_the_wasm_tests_of_their_file(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        test_it="""
+        SEEN = []
+        def test_first(): assert not SEEN
+        def test_wasm(wasm_backend): SEEN.append(wasm_backend)
+        def test_compare(): assert SEEN == ["fake-a", "fake-b"]
+        """
+    )
+    fakes.runpytest(TWO).assert_outcomes(passed=4)
+
+
+def test_stepwise_skips_only_what_has_run(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        test_a="""
+        from pathlib import Path
+        def test_1(wasm_backend): assert wasm_backend == "fake-a" or Path("mended").exists()
+        """,
+        test_b="def test_2(wasm_backend): assert wasm_backend == 'fake-b'",
+    )
+    fakes.runpytest(TWO, "--sw").assert_outcomes(passed=1, failed=1)
+    (fakes.path / "mended").touch()
+    again = fakes.runpytest(TWO, "--sw", "-v")
+    assert outcomes(again) == {"test_1[fake-b]": "PASSED", "test_2[fake-a]": "FAILED"}

@@ -47,7 +47,7 @@ def test_xdist(fakes: pytest.Pytester) -> None:
 def test_x_stops_at_the_first_failure(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(ODD)
     result = fakes.runpytest(TWO, "-x")
-    result.assert_outcomes(passed=10, failed=1)
+    result.assert_outcomes(passed=9, failed=1)
 
 
 def test_last_failed_reruns_the_backend_that_failed(fakes: pytest.Pytester) -> None:

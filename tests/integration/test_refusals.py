@@ -130,3 +130,55 @@ def test_xfail_counts_for_a_test_case(fakes: pytest.Pytester) -> None:
         """
     )
     fakes.runpytest(TWO).assert_outcomes(xfailed=1, failed=1)
+
+
+KEPT = """
+    import pytest
+    from fake_engine import module, function
+
+    WASM = module(exports={"add": function("i32 i32 -> i32", ["sum"])})
+    KEPT = []
+
+    @pytest.fixture(scope="session")
+    def dynamic(request):
+        return request.getfixturevalue("wasm_instance")(WASM)
+
+    def test_kept(wasm_instance):
+        if not KEPT:
+            KEPT.append(wasm_instance(WASM))
+        assert KEPT[0].exports.add(1, 2) == 3
+
+    def test_dynamic(wasm_backend, dynamic):
+        assert dynamic.exports.add(1, 2) == 3
+
+    @pytest.mark.wasm_backends("fake-b")
+    def test_marked():
+        assert KEPT[0].exports.add(1, 2) == 3
+"""
+
+
+@pytest.mark.parametrize("isolation", ["process", "none"])
+def test_what_another_backend_made_is_refused(fakes: pytest.Pytester, isolation: str) -> None:
+    """Green, it would say that fake-b works, and fake-a had run."""
+    fakes.makepyfile(test_it=KEPT)
+    result = fakes.runpytest(TWO, f"--wasm-isolation={isolation}")
+    result.assert_outcomes(passed=2, failed=3)
+    result.stdout.fnmatch_lines(
+        ["E *WrongBackend: call of 'add' of <bytes>: it was made on fake-a, this test runs on fake-b"]
+    )
+
+
+def test_paths_are_those_of_the_test_where_something_else_calls(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        test_it="""
+        from concurrent.futures import ThreadPoolExecutor
+        import pytest
+        from fake_engine import module
+        from pytest_wasmer import CompileError
+
+        def test_raises(wasm_module, request):
+            (request.path.parent / "bad.wasm").write_bytes(module(refuse={"*": ("compile", "no")}))
+            pytest.raises(CompileError, wasm_module, "bad.wasm")
+        """
+    )
+    fakes.runpytest("--wasm-backends=fake-a", "--rootdir", str(fakes.path)).assert_outcomes(passed=1)

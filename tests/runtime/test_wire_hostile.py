@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import tracemalloc
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.pipe import NONSENSE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Decoder = Callable[[bytes], Any]
 
@@ -99,16 +100,20 @@ def mutated(draw: st.DrawFn, sample: bytes) -> bytes:
     return bytes(data)
 
 
-def survive(decode: Decoder, data: bytes) -> None:
+@pytest.fixture(autouse=True)
+def _counting_memory() -> Iterator[None]:
     tracemalloc.start()
-    try:
+    yield
+    tracemalloc.stop()
+
+
+def survive(decode: Decoder, data: bytes) -> None:
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
+    with suppress(*NONSENSE):
         decode(data)
-    except NONSENSE:
-        pass
-    finally:
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    assert peak < (1 << 20) + 100 * len(data)
+    _, peak = tracemalloc.get_traced_memory()
+    assert peak - before < (1 << 20) + 100 * len(data)
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.engines.registry import BackendSpec
 from pytest_wasmer.wasm.module import Module
-from tests.conftest import FAKES, HERE
+from tests import fake_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.instance import Instance
 
 ROOT = Path(__file__).parents[2]
-FAKE = FAKES[0]
-HERE_OF_FAKES = str(HERE)
+HERE_OF_FAKES = str(Path(fake_engine.__file__).parent)
+# As in tests.conftest, which scripts do not import: pytest takes its time.
+FAKE = BackendSpec("fake-a", "fake_engine:FakeEngine", "fake-a", import_path=HERE_OF_FAKES)
 
 
 def load(pool: EnginePool, wasm: bytes, spec: BackendSpec = FAKE, path: str = "m.wasm") -> Module:
