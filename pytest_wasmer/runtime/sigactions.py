@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
 # Larger than `struct sigaction` on every platform (152 bytes with glibc).
 ROOM = 512
+# The handler's address comes first; of the mask behind it glibc fills in only a part.
+HANDLER = 8
 
 
 class Sigactions:
@@ -50,7 +52,7 @@ class Sigactions:
         before = cls.now()
         engine = make()
         after = cls.now()
-        if after._saved != before._saved:
+        if after._handlers() != before._handlers():
             cls.installed = after
         elif cls.installed is not None:
             cls.installed.restore()
@@ -58,8 +60,11 @@ class Sigactions:
 
     def restore(self) -> None:
         for number, saved in self._saved.items():
-            if _read(self._libc, number) != saved:
+            if _read(self._libc, number)[:HANDLER] != saved[:HANDLER]:
                 self._libc.sigaction(number, saved, None)
+
+    def _handlers(self) -> list[bytes]:
+        return [saved[:HANDLER] for saved in self._saved.values()]
 
 
 def _read(libc: Any, number: int) -> bytes:

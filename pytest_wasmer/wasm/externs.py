@@ -33,6 +33,8 @@ class Owner:
         self.keeps: list[object] = []
         #: Whose tables this one imports.
         self.lenders: list[Owner] = []
+        #: Who imports from this one.
+        self.importers: weakref.WeakSet[Owner] = weakref.WeakSet()
 
     def spoil(self, importer: str) -> None:
         """An importer that may have left functions here failed to start, and the engine has freed it."""
@@ -42,9 +44,8 @@ class Owner:
         self.unsafe = (
             f"{importer} failed to start and may have left functions in it, which the engine has freed\nMake both anew."
         )
-        for owner in [*self.lenders, *self.keeps]:
-            if isinstance(owner, Owner):
-                owner.spoil(importer)
+        for owner in [*self.lenders, *self.importers]:
+            owner.spoil(importer)
 
     def use(self, what: str) -> Connection:
         """The connection. Raises `WrongThread`, `InstanceLost`, and `WasmError` where use would not be safe."""

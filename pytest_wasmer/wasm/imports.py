@@ -10,7 +10,7 @@ from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST
 from pytest_wasmer.wasm.errors import LinkError
 from pytest_wasmer.wasm.externs import Extern, Owner
 from pytest_wasmer.wasm.host import HostFunction
-from pytest_wasmer.wasm.instance import Exports
+from pytest_wasmer.wasm.instance import Exports, Instance
 from pytest_wasmer.wasm.types import (
     REFERENCE_TYPES,
     FunctionType,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from pytest_wasmer.runtime.connection import Connection
-    from pytest_wasmer.wasm.instance import Instance
     from pytest_wasmer.wasm.types import ExternType
 
     #: Per module name a mapping (or another instance's exports) from field names to functions, memories, ...
@@ -63,7 +62,7 @@ def _namespaces(given: Imports, wanted: set[str], name: str) -> dict[str, Any]:
     """What is given for the wanted module names: mappings and exports. Raises TypeError for anything else."""
     if not isinstance(given, Mapping):
         raise TypeError(f"{name}: imports is {describe(given)}\nGive a mapping: imports={{'env': {{'log': print}}}}")
-    found = {module: getattr(given[module], "exports", given[module]) for module in given if module in wanted}
+    found = {module: _exports_of(given[module]) for module in given if module in wanted}
     for module, namespace in found.items():
         if not isinstance(namespace, (Mapping, Exports)):
             raise TypeError(
@@ -71,6 +70,10 @@ def _namespaces(given: Imports, wanted: set[str], name: str) -> dict[str, Any]:
                 f"Give a mapping or an instance: imports={{{module!r}: {{'name': ...}}}}"
             )
     return found
+
+
+def _exports_of(namespace: Any) -> Any:
+    return namespace.exports if isinstance(namespace, Instance) else namespace
 
 
 def _lookup(given: dict[str, Any], module: str, field: str) -> Any:
@@ -107,8 +110,7 @@ def _suggestion(given: Imports, module: str, field: str) -> str:
     if module not in given:
         near = get_close_matches(module, list(given), 1)
         return f"  (did you mean {module!r} by {near[0]!r}?)" if near else ""
-    namespace: Any = given[module]
-    near = get_close_matches(field, list(getattr(namespace, "exports", namespace)), 1)
+    near = get_close_matches(field, list(_exports_of(given[module])), 1)
     return f"  (did you mean {field!r} by {near[0]!r}?)" if near else ""
 
 
@@ -134,6 +136,8 @@ def _link_extern(
     if not agrees:
         raise LinkError(f"{name}: import {label} is {with_article(type_)}, given {with_article(value.type)}")
     owner, handle = value._link(connection)
+    if owner.unsafe:
+        value._use()  # raises
     if owner.connection is not connection:
         if owner.connection.backend != connection.backend:
             raise LinkError(

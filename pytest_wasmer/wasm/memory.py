@@ -40,7 +40,10 @@ def _writer(layout: str) -> Callable[[Memory, int, Any], None]:
             data = packer.pack(value)
         except (struct.error, OverflowError) as error:
             # struct says both in one class.
-            kind = TypeError if "argument" in str(error) else OverflowError
+            numeric = isinstance(value, (int, float))
+            kind = (
+                TypeError if "required argument" in str(error) and not (numeric and layout in "fd") else OverflowError
+            )
             raise kind(f"{value!r} at offset {offset} of {self._about}: {error}") from None
         self.write(offset, data)
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_wasmer.engines.api import Refused, Trapped
-from pytest_wasmer.runtime.errors import EngineFault
+from pytest_wasmer.runtime.errors import EngineFault, InstanceLost, WrongBackend, WrongThread
 from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.errors import CompileError, LinkError
 from pytest_wasmer.wasm.externs import Owner, release_with
@@ -134,8 +134,9 @@ class Module:
         try:
             first = connection.instantiate(loaded.handle, linked.pairs, f"instantiation of {self.path}")
         except BaseException as failure:
-            for lender in linked.leaks:
-                lender.spoil(self.path)
+            if not isinstance(failure, (Refused, WrongThread, WrongBackend, InstanceLost)):  # else nothing has run
+                for lender in linked.leaks:
+                    lender.spoil(self.path)
             error = self._start_error(connection.backend, failure)
             if error is failure:
                 raise
@@ -143,6 +144,8 @@ class Module:
             release_with(owner, connection, first)
             for lender in linked.leaks:
                 lender.keeps.append(owner)
+            for extern in linked.externs:
+                extern._owner.importers.add(owner)
             instance = Instance(self, owner, first)
             for host in linked.hosts:
                 host.introduce(instance)

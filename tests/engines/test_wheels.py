@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from pytest_wasmer.engines import wheels
 from pytest_wasmer.engines.api import Engine, HostRaised, OutOfBounds, Refused, Trapped
 from pytest_wasmer.engines.wheels import failure_of, from_bits, is_panic, plain, result_bits, to_bits, trap_of
+from pytest_wasmer.runtime.sigactions import Sigactions
 from pytest_wasmer.wasm.traps import TrapKind
-from tests.conftest import FAKES, needs_wheels
+from tests.conftest import FAKES, HERE, needs_wheels
 from tests.fake_engine import FakeEngine, function, module
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 WAT = """
 (module $m
@@ -211,14 +212,45 @@ def test_the_contract_is_abstract() -> None:
 
 
 @pytest.fixture
-def engine(compiler: str) -> Iterator[Any]:
+def engine(compiler: str) -> Any:
     """In this process: these calls crash nothing."""
-    from pytest_wasmer.runtime.sigactions import Sigactions
+    return Sigactions.around(lambda: wheels.WheelsEngine(compiler))
 
-    found = wheels.WheelsEngine(compiler)
-    sigactions = Sigactions.now()
-    yield found
-    sigactions.restore()
+
+LATER_ENGINE = """
+import faulthandler, sys
+from pathlib import Path
+from pytest_wasmer.engines.registry import Registry
+from pytest_wasmer.runtime.direct import DirectConnection
+from tests.wasm.workbench import make
+
+faulthandler.enable()
+registry = Registry([], Path(sys.argv[1]))
+found = []
+for name in ("singlepass", "cranelift", "llvm"):
+    wat = '(module (memory 1) (func (export "load") (result i32) (i32.load (i32.const -1))))'
+    exports = make(DirectConnection(registry.spec(name)), wat).exports
+    try:
+        exports.load()
+    except Exception as trap:
+        found.append(trap.kind.name)
+    # As a run of pytest within this one does at its end and at its start.
+    faulthandler.disable()
+    faulthandler.enable()
+print(found)
+"""
+
+
+@needs_wheels
+def test_an_engine_made_later_finds_the_handlers_of_the_first(tmp_path: Path) -> None:
+    """Wasmer installs them once in a process; whoever takes what is there later for Wasmer's dies at the first trap."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATER_ENGINE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+    )
+    assert (done.stdout, done.stderr[-500:]) == (f"{['MEMORY_OUT_OF_BOUNDS'] * 3}\n", "")
 
 
 def test_an_artifact_runs_as_the_module_does(engine: Any) -> None:
@@ -288,8 +320,6 @@ def test_wat_that_is_none_is_refused_with_its_place() -> None:
 
 
 def test_without_the_wheel_no_wat(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "wasmer", None)
     with pytest.raises(Refused) as refused:
         wheels.wat_to_wasm("(module)")
@@ -301,9 +331,6 @@ def test_without_the_wheel_no_wat(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_adapter_needs_the_standard_library_only() -> None:
     """Engine processes import it: typing alone would cost a tenth of their start."""
-    import subprocess
-    import sys
-
     package = Path(wheels.__file__).parents[1]
     text = (
         "import sys; package = type(sys)('pytest_wasmer'); package.__path__ = [sys.argv[1]]\n"

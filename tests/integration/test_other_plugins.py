@@ -101,7 +101,8 @@ def test_reruns_get_a_live_engine(fakes: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["fake-a *2 *0 *", "*4 passed, 1 rerun*"])
 
 
-def test_coverage_of_the_test_process_is_not_disturbed(fakes: pytest.Pytester) -> None:
+def test_coverage_of_the_test_process_is_not_disturbed(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COVERAGE_FILE", raising=False)
     fakes.makepyfile(ODD, helper="def used(): return 1")
     result = fakes.runpytest_subprocess(TWO, "-p", "pytest_cov", "--cov=.", "--cov-report=term")
     result.assert_outcomes(passed=10, failed=1)

@@ -15,7 +15,7 @@ from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost
 from pytest_wasmer.runtime.pool import EnginePool
 from tests.conftest import FAKES
-from tests.fake_engine import function, module
+from tests.fake_engine import function, memory, module
 from tests.runtime.workbench import (
     FAKE,
     HERE_OF_FAKES,
@@ -169,6 +169,23 @@ def test_two_answers_to_one_request(processes: EnginePool) -> None:
         made.exports.sum(1, 2)
     cause = f"{KILLED}an answer to request 3 instead of 4"
     assert str(lost.value) == message(cause, request="call of 'sum' of m.wasm with (1, 2)")
+
+
+@pytest.mark.parametrize("length", [0, 3, 5])
+def test_another_length_than_was_read(processes: EnginePool, tmp_path: Path, length: int) -> None:
+    """Of a memory: the one answer whose length follows from the request alone."""
+    (tmp_path / "inexact.py").write_text(
+        f"import sys; sys.path.append({HERE_OF_FAKES!r}); from fake_engine import FakeEngine\n"
+        f"class Engine(FakeEngine):\n"
+        f"    def read(self, memory, offset, length):\n"
+        f"        return bytes({length})\n"
+    )
+    wasm = module(exports={"m": memory(1)})
+    made = load(processes, wasm, spec("fake-a", "inexact:Engine", str(tmp_path))).instantiate()
+    with pytest.raises(EngineLost) as lost:
+        made.memory.read(0, 4)
+    assert lost.value.cause.startswith(KILLED)
+    assert lost.value.request == "read of 'm' of m.wasm"
 
 
 def test_killed_from_outside_between_calls(processes: EnginePool) -> None:

@@ -320,3 +320,21 @@ def test_import_path_of_an_engine(processes: EnginePool, tmp_path: Path) -> None
     (tmp_path / "own.py").write_text(f"import sys; sys.path.append({HERE_OF_FAKES!r}); from fake_engine import *")
     spec = FAKE._replace(engine="own:FakeEngine", import_path=str(tmp_path))
     assert load(processes, WASM, spec).instantiate().exports.sum(1, 2) == 3
+
+
+def test_a_test_process_with_very_many_files_open(processes: EnginePool) -> None:
+    """`select` knows descriptors up to 1023 only; the lifeline has the same number on both sides."""
+
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip(f"no more than {hard} descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    first = os.open(os.devnull, os.O_RDONLY)
+    opened = [first, *[os.dup(first) for _ in range(1100)]]
+    try:
+        assert instance(processes, WASM).exports.sum(1, 2) == 3
+    finally:
+        for number in opened:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

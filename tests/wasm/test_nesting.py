@@ -57,25 +57,6 @@ def test_to_depth_100(native: Connection) -> None:
     assert exports[0].go(99) == 99
 
 
-@pytest.mark.parametrize("between", [1, 3])
-def test_with_frames_of_the_test_s_own_between(native: Connection, between: int) -> None:
-    """A host function that logs, dispatches or computes has some of its own, and so have plugins below the test."""
-    go = nest(native, lambda work: deeper(between, work))
-    assert go(NESTING_LIMIT - 1) == NESTING_LIMIT - 1
-    with pytest.raises(RecursionError, match=r"^Wasm and Python call each other more than 100 deep"):
-        go(NESTING_LIMIT)
-
-
-def test_by_way_of_map(native: Connection) -> None:
-    exports: list[Any] = []
-
-    def down(depth: int) -> int:
-        return int(exports[0].go.map([(depth - 1,)])[0]) + 1 if depth else 0
-
-    exports.append(make(native, WAT, {"env": {"down": down}}).exports)
-    assert exports[0].go(NESTING_LIMIT - 1) == NESTING_LIMIT - 1
-
-
 def test_beyond_it_is_a_recursion_error_that_says_so(native: Connection) -> None:
     exports: list[Any] = []
     calls = 0
