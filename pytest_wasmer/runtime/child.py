@@ -150,14 +150,16 @@ def tie_to_parent(lifeline: int) -> None:
         import fcntl
     except ImportError:  # Windows: the process ends when it next reads its pipe
         return
-    from select import select
+    import select
 
     if hasattr(fcntl, "F_SETSIG"):
         # Not the default, SIGIO: whoever started the tests may have left that ignored, which is inherited.
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    if select([lifeline], [], [], 0)[0]:
+    ended = select.poll()  # select() knows descriptors up to 1023
+    ended.register(lifeline, select.POLLIN)
+    if ended.poll(0):
         os._exit(0)  # the parent was gone before the signal was asked for
 
 

@@ -44,7 +44,8 @@ def _writer(layout: str) -> Callable[[Memory, int, Any], None]:
             kind = (
                 TypeError if "required argument" in str(error) and not (numeric and layout in "fd") else OverflowError
             )
-            raise kind(f"{value!r} at offset {offset} of {self._about}: {error}") from None
+            text = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+            raise kind(f"{text} at offset {offset} of {self._about}: {error}") from None
         self.write(offset, data)
 
     return write
