@@ -124,11 +124,13 @@ def test_settle_in_an_engine_process_leaves_this_process_alone(processes: Engine
 
 
 @posix
-def test_settle_restores_what_was_there_with_the_engine(cache: Path) -> None:
+def test_settle_restores_what_the_first_store_left(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = EnginePool("none", cache)
     pool.settle()
-    pool.connection(FAKE)
+    # The fake engine installs no handlers: as if those of now had been a Store's.
     before, found = Sigactions.now(), handlers()
+    monkeypatch.setattr(Sigactions, "installed", before)
+    pool.connection(FAKE)
     handler = signal.getsignal(signal.SIGFPE)
     try:
         signal.signal(signal.SIGFPE, signal.SIG_IGN)
