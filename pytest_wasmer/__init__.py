@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_wasmer.checks import CheckFailed, Reproducibility, RoundTrip, check_reproducible, check_round_trip
     from pytest_wasmer.engines.registry import BackendSpec
-    from pytest_wasmer.fixtures import InstanceFactory, ModuleFactory
+    from pytest_wasmer.fixtures import InstanceFactory, ModuleFactory, RoundTripCheck
     from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongBackend, WrongThread
-    from pytest_wasmer.wasm.errors import CompileError, LinkError, MissingExport, SourceError
+    from pytest_wasmer.wasm.errors import ArtifactError, CompileError, LinkError, MissingExport, SourceError
     from pytest_wasmer.wasm.function import Function
     from pytest_wasmer.wasm.host import Caller
     from pytest_wasmer.wasm.instance import Exports, Instance
@@ -26,9 +27,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "engines.registry": ("BackendSpec",),
-    "fixtures": ("InstanceFactory", "ModuleFactory"),
+    "checks": ("CheckFailed", "Reproducibility", "RoundTrip", "check_reproducible", "check_round_trip"),
+    "fixtures": ("InstanceFactory", "ModuleFactory", "RoundTripCheck"),
     "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongBackend", "WrongThread"),
-    "wasm.errors": ("CompileError", "LinkError", "MissingExport", "SourceError"),
+    "wasm.errors": ("ArtifactError", "CompileError", "LinkError", "MissingExport", "SourceError"),
     "wasm.function": ("Function",),
     "wasm.memory": ("Memory",),
     "wasm.variables": ("Global", "Table"),
@@ -44,11 +46,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 (grouped by what they are)
     "Instance", "Module", "Exports", "Function", "Memory", "Global", "Table", "Caller",
     "Trap", "TrapKind",
-    "WasmError", "SourceError", "CompileError", "LinkError", "MissingExport",
+    "WasmError", "SourceError", "CompileError", "ArtifactError", "LinkError", "MissingExport",
     "EngineLost", "InstanceLost", "EngineFault", "WrongBackend", "WrongThread",
     "FunctionType", "MemoryType", "GlobalType", "TableType",
     "f32_bits", "f32_from_bits", "f64_bits", "f64_from_bits",
-    "ModuleFactory", "InstanceFactory", "BackendSpec",
+    "check_round_trip", "check_reproducible", "RoundTrip", "Reproducibility", "CheckFailed",
+    "ModuleFactory", "InstanceFactory", "RoundTripCheck", "BackendSpec",
 ]  # fmt: skip
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from pytest_wasmer.checks import RoundTrip
     from pytest_wasmer.session import WasmSession
     from pytest_wasmer.wasm.imports import Imports
     from pytest_wasmer.wasm.instance import Instance
@@ -16,19 +20,75 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.source import SourceLike
 
 FIXTURE = "wasm_backend"
-FACTORIES = ("wasm_module", "wasm_instance")
+FACTORIES = ("wasm_module", "wasm_instance", "wasm_round_trip")
 
 
-class ModuleFactory(Protocol):
-    """The type of `wasm_module`."""
+class Backend(str):
+    """A backend: equal to its name. `variant` is what the test's id says: "llvm", or "llvm-fresh"."""
 
-    def __call__(self, source: SourceLike) -> Module: ...
+    __slots__ = ("variant",)
+    variant: str
+
+    @classmethod
+    def of(cls, variant: str) -> Backend:
+        from pytest_wasmer.selection import backend_in
+
+        backend = cls(backend_in(variant))
+        backend.variant = variant
+        return backend
 
 
-class InstanceFactory(Protocol):
-    """The type of `wasm_instance`."""
+class ModuleFactory:
+    """The type of `wasm_module`: compiles a module on the test's backend."""
 
-    def __call__(self, source: SourceLike, imports: Imports | None = None) -> Instance: ...
+    def __init__(self, session: WasmSession, variant: str) -> None:
+        self._session = session
+        self._variant = variant
+
+    def __call__(self, source: SourceLike) -> Module:
+        __tracebackhide__ = True
+        return self._session.load(self._variant, source, sys._getframe(1).f_code.co_filename)
+
+    def load_artifact(self, path: str | os.PathLike[str], *, trusted: bool = False) -> Module:
+        """The module of a file that `Module.save` or `pytest-wasmer compile` wrote, found as sources are.
+
+        What the sidecar says must fit this machine and the test's backend; a file without sidecar is loaded only if
+        it is `trusted`, since its bytes are run as they are. Raises `ArtifactError`.
+        """
+        __tracebackhide__ = True
+        asking = sys._getframe(1).f_code.co_filename
+        return self._session.load_artifact(self._variant, path, asking, trusted=trusted)
+
+    def __repr__(self) -> str:
+        return f"<wasm_module on {self._variant}>"
+
+
+class InstanceFactory:
+    """The type of `wasm_instance`: makes an instance of a module on the test's backend."""
+
+    def __init__(self, session: WasmSession, variant: str) -> None:
+        self._session = session
+        self._variant = variant
+
+    def __call__(self, source: SourceLike, imports: Imports | None = None) -> Instance:
+        __tracebackhide__ = True
+        module = self._session.load(self._variant, source, sys._getframe(1).f_code.co_filename)
+        return module.instantiate(imports)
+
+    def __repr__(self) -> str:
+        return f"<wasm_instance on {self._variant}>"
+
+
+class RoundTripCheck(Protocol):
+    """The type of `wasm_round_trip`: see `pytest_wasmer.checks.check_round_trip`."""
+
+    def __call__(
+        self,
+        source: SourceLike,
+        calls: Sequence[tuple[Any, ...]] | None = None,
+        *,
+        imports: Imports | Callable[[], Imports] | None = None,
+    ) -> RoundTrip: ...
 
 
 def plugin_of(session: WasmSession) -> ModuleType:
@@ -38,36 +98,48 @@ def plugin_of(session: WasmSession) -> ModuleType:
     """
 
     @pytest.fixture(scope="session")
-    def wasm_backend(request: pytest.FixtureRequest) -> str:
-        """The backend that the test runs on: "singlepass", "cranelift", "llvm", ..."""
-        name = getattr(request, "param", None)
-        return name if isinstance(name, str) else session.unparametrized_backend()
+    def wasm_backend(request: pytest.FixtureRequest) -> Backend:
+        """The backend that the test runs on, a str: "singlepass", "cranelift", "llvm", ..."""
+        variant = getattr(request, "param", None)
+        return Backend.of(variant if isinstance(variant, str) else session.unparametrized_variant())
 
     @pytest.fixture(scope="session")
-    def wasm_module(wasm_backend: str) -> ModuleFactory:
+    def wasm_module(wasm_backend: Backend) -> ModuleFactory:
         """Compiles a module on the test's backend: wasm_module("codec.wasm").
 
         A source is a path (relative to the file that asks, then to its parents up to rootdir), the module's bytes,
-        or WAT text. Each module is compiled once per backend and session.
+        or WAT text. Each module is compiled once per backend, and kept for later runs.
         """
-
-        def load(source: SourceLike) -> Module:
-            __tracebackhide__ = True
-            return session.load(wasm_backend, source, sys._getframe(1).f_code.co_filename)
-
-        return load
+        return ModuleFactory(session, wasm_backend.variant)
 
     @pytest.fixture(scope="session")
-    def wasm_instance(wasm_module: ModuleFactory, wasm_backend: str) -> InstanceFactory:
+    def wasm_instance(wasm_module: ModuleFactory, wasm_backend: Backend) -> InstanceFactory:
         """Makes an instance of a module on the test's backend: wasm_instance("codec.wasm", imports={"env": {...}})."""
+        return InstanceFactory(session, wasm_backend.variant)
 
-        def instantiate(source: SourceLike, imports: Imports | None = None) -> Instance:
+    @pytest.fixture(scope="session")
+    def wasm_round_trip(wasm_backend: Backend) -> RoundTripCheck:
+        """Checks that a module's stored code is the same program: wasm_round_trip("codec.wasm", calls=[("f", 1)])."""
+
+        def check(
+            source: SourceLike,
+            calls: Sequence[tuple[Any, ...]] | None = None,
+            *,
+            imports: Imports | Callable[[], Imports] | None = None,
+        ) -> RoundTrip:
             __tracebackhide__ = True
-            module = session.load(wasm_backend, source, sys._getframe(1).f_code.co_filename)
-            return module.instantiate(imports)
+            from pytest_wasmer.checks import check_round_trip
 
-        return instantiate
+            module = session.load(wasm_backend.variant, source, sys._getframe(1).f_code.co_filename)
+            return check_round_trip(module, calls, imports=imports)
+
+        return check
 
     plugin = ModuleType("pytest_wasmer.fixtures.of_a_session")
-    vars(plugin).update(wasm_backend=wasm_backend, wasm_module=wasm_module, wasm_instance=wasm_instance)
+    vars(plugin).update(
+        wasm_backend=wasm_backend,
+        wasm_module=wasm_module,
+        wasm_instance=wasm_instance,
+        wasm_round_trip=wasm_round_trip,
+    )
     return plugin

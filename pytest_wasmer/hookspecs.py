@@ -25,3 +25,14 @@ def pytest_wasmer_backends(config: pytest.Config) -> list[BackendSpec]:  # type:
             here = str(Path(__file__).parent)
             return [BackendSpec("mine", engine="my_engine:MyEngine", argument="fast", import_path=here)]
     """
+
+
+@hookspec
+def pytest_wasmer_key_parts(config: pytest.Config) -> dict[str, str]:  # type: ignore[empty-body]
+    """Add to what stored artifacts depend on: a change of any part compiles all modules anew.
+
+    For what this plugin cannot see, a patched library that calls itself by the same version, say::
+
+        def pytest_wasmer_key_parts(config):
+            return {"firmware": Path("/etc/firmware-version").read_text()}
+    """

@@ -120,6 +120,15 @@ class Summary:
         if hasattr(report, "wasm"):
             self._session.tally.add(report)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        self._session.evict()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """For workers of xdist."""
+        node.workerinput.update(self._session.workerinput())
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         lines = self._session.summary()
         if lines:

@@ -17,15 +17,40 @@ if TYPE_CHECKING:
 
 GROUPS = ("all", "available")
 
+# What `--wasm-artifacts=both` runs each test on. A *variant* is a backend and one of these: "llvm-fresh".
+FRESH, RELOADED = "fresh", "reloaded"
+
 
 class Selection(NamedTuple):
-    """`names` in the fixed order; `missing`, what was asked for by `available` and does not work here."""
+    """`names` in the fixed order; `missing`, what was asked for by `available` and does not work here.
+
+    `codes`: what to run on each backend, one of it without a name unless there are several.
+    """
 
     names: list[str]
     missing: list[Availability]
+    codes: tuple[str, ...] = ("",)
+
+    @property
+    def variants(self) -> list[str]:
+        """What a test runs on, as its id says: a backend, or "llvm-fresh"."""
+        return [variant(name, code) for name in self.names for code in self.codes]
 
 
-def select(setting: Setting, registry: Registry) -> Selection:
+def variant(backend: str, code: str) -> str:
+    return f"{backend}-{code}" if code else backend
+
+
+def backend_in(variant: str) -> str:
+    return variant.removesuffix(f"-{FRESH}").removesuffix(f"-{RELOADED}")
+
+
+def variants_of(backends: Sequence[str]) -> list[str]:
+    """All that these may be run as, in order."""
+    return [variant(name, code) for name in backends for code in ("", FRESH, RELOADED)]
+
+
+def select(setting: Setting, registry: Registry, codes: tuple[str, ...] = ("",)) -> Selection:
     """The backends of this run. Raises UsageError for an unknown name, and for a named one that does not work here."""
     from pytest_wasmer.engines.registry import COMPILERS
 
@@ -52,7 +77,7 @@ def select(setting: Setting, registry: Registry) -> Selection:
         raise pytest.UsageError(
             f"{place}={setting.value} needs what does not work here.\n{_remedies(lacking, working)}"
         )
-    return Selection(working, missing)
+    return Selection(working, missing, codes)
 
 
 def _remedies(missing: Sequence[Availability], working: Sequence[str]) -> str:
@@ -81,11 +106,12 @@ def parametrize(metafunc: pytest.Metafunc, selection: Callable[[], Selection], k
     if not chosen.names:
         raise pytest.Collector.CollectError(no_backend(chosen))
     params = []
-    for name in chosen.names:
+    for shown in chosen.variants:
+        name = backend_in(shown)
         marks = [pytest.mark.skip(reason=str(rule)) for rule in restrictions if rule.excludes(name)][:1]
         if name in xfails:
             marks.append(pytest.mark.xfail(reason=xfails[name], strict=True))
-        params.append(pytest.param(name, id=name, marks=marks))
+        params.append(pytest.param(shown, id=shown, marks=marks))
     metafunc.parametrize(FIXTURE, params, indirect=True, scope="session")
 
 
@@ -101,21 +127,21 @@ def _refuse_overrides(metafunc: pytest.Metafunc) -> None:
         raise pytest.Collector.CollectError(f"fixture {FIXTURE} cannot be overridden; {remedy}")
 
 
-def backend_of(item: pytest.Item) -> str | None:
-    """The backend that a test is parametrized with."""
+def variant_of(item: pytest.Item) -> str | None:
+    """What a test is parametrized with: its backend, or that and what runs on it."""
     callspec = getattr(item, "callspec", None)
     name = callspec.params.get(FIXTURE) if callspec is not None else None
     return name if isinstance(name, str) else None
 
 
 def left_to(item: pytest.Item, selection: Selection, known: Sequence[str]) -> list[str]:
-    """The selected backends that the markers of a test leave."""
+    """Of what is selected, what the markers of a test leave."""
     rules = markers.restrictions(item, known)
-    return [name for name in selection.names if not any(rule.excludes(name) for rule in rules)]
+    return [name for name in selection.variants if not any(rule.excludes(backend_in(name)) for rule in rules)]
 
 
-def only_backend(item: pytest.Item, selection: Selection, known: Sequence[str]) -> str:
-    """The backend of a test that cannot be parametrized: the only one that its markers and the selection leave.
+def only_variant(item: pytest.Item, selection: Selection, known: Sequence[str]) -> str:
+    """What a test runs on that cannot be parametrized: the only one that its markers and the selection leave.
 
     Skips where they leave none; fails where they leave a choice, since the first one would be a silent one.
     """
@@ -135,10 +161,10 @@ def _choice_text(item: pytest.Item, left: Sequence[str]) -> str:
     said = f"{item.nodeid} asks for a Wasm fixture but does not run on each backend ({', '.join(left)})"
     cls = getattr(item, "cls", None)
     if isinstance(cls, type) and issubclass(cls, unittest.TestCase):
-        return (
-            f"{said}: a TestCase cannot be parametrized\n"
-            f"Use a plain class, or say @pytest.mark.wasm_backends({left[0]!r})"
-        )
+        one = f"@pytest.mark.wasm_backends({backend_in(left[0])!r})"
+        if len({backend_in(name) for name in left}) < len(left):
+            one += " and run with --wasm-artifacts=cached"
+        return f"{said}: a TestCase cannot be parametrized\nUse a plain class, or say {one}"
     return (
         f"{said}: it is requested by getfixturevalue\n"
         f"Name the fixture in the test's signature, or add @pytest.mark.usefixtures({FIXTURE!r})"
@@ -150,12 +176,12 @@ def mark_unparametrized(
 ) -> None:
     """Markers that count on one backend: `wasm_xfail` of tests that cannot be parametrized, and late markers."""
     for item in items:
-        backend = backend_of(item)
-        if backend is not None:
-            _mark_late(item, backend, known())
+        shown = variant_of(item)
+        if shown is not None:
+            _mark_late(item, backend_in(shown), known())
         elif item.get_closest_marker("wasm_xfail") is not None:
             left = left_to(item, selection(), known())
-            reason = markers.xfails(item, known()).get(left[0]) if len(left) == 1 else None
+            reason = markers.xfails(item, known()).get(backend_in(left[0])) if len(left) == 1 else None
             if reason:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
@@ -188,10 +214,10 @@ def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]
     Backends keep together within a file, so that its fixtures are set up once per backend, and instances
     shared between tests have the same history on each backend, also in random order.
     """
-    backends = [backend_of(item) for item in items]
+    backends = [variant_of(item) for item in items]
     if not any(backends):
         return items
-    ranks = known()
+    ranks = variants_of(known())
     files: dict[object, int] = {}
     tests: dict[object, int] = {}
     keys = []

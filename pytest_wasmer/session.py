@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,16 @@ from pytest_wasmer import settings
 from pytest_wasmer.fixtures import FACTORIES, FIXTURE
 
 if TYPE_CHECKING:
-    from pytest_wasmer.engines.registry import Registry
+    import os
+
+    from pytest_wasmer.engines.registry import BackendSpec, Registry
+    from pytest_wasmer.modules import Modules
     from pytest_wasmer.report.terminal import Facts, Tally
+    from pytest_wasmer.report.waiting import Board
     from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pool import EnginePool
     from pytest_wasmer.selection import Selection
-    from pytest_wasmer.wasm.module import Loader, Module
+    from pytest_wasmer.wasm.module import Module
     from pytest_wasmer.wasm.source import SourceLike
 
 
@@ -27,14 +32,15 @@ class WasmSession:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self.settings = settings.read(config)
+        #: In seconds since the epoch; the same on all workers of xdist.
+        self.began: float = getattr(config, "workerinput", {}).get("wasm_began", time.time())
         #: The test that runs now; session-scoped fixtures cannot know it.
         self.item: pytest.Item | None = None
         #: Whether there is a test with Wasm.
         self.begun = False
         self.header_shown = False
-        self._compiles: dict[str, list[float]] = {}
         self._common: dict[str, Facts] = {}
-        # The backend of the last test that said its backend by marker, see `unparametrized_backend`.
+        # The variant of the last test that said it by marker, see `unparametrized_variant`.
         self._said: str | None = None
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
@@ -51,16 +57,22 @@ class WasmSession:
 
     @cached_property
     def registry(self) -> Registry:
+        from pytest_wasmer import selection
         from pytest_wasmer.engines.registry import Registry
 
         registered = self._config.hook.pytest_wasmer_backends(config=self._config)
-        return Registry([spec for specs in registered for spec in specs], self.cache)
+        specs = [spec for specs in registered for spec in specs]
+        for spec in specs:
+            if selection.backend_in(spec.name) != spec.name:
+                raise pytest.UsageError(f"backend {spec.name!r}: names that end like this are of --wasm-artifacts=both")
+        return Registry(specs, self.cache)
 
     @cached_property
     def selection(self) -> Selection:
         from pytest_wasmer import selection
 
-        return selection.select(self.settings.backends, self.registry)
+        codes = (selection.FRESH, selection.RELOADED) if self.settings.artifacts.value == "both" else ("",)
+        return selection.select(self.settings.backends, self.registry, codes)
 
     @cached_property
     def pool(self) -> EnginePool:
@@ -74,25 +86,44 @@ class WasmSession:
         return "pool" in self.__dict__
 
     @cached_property
-    def _loader(self) -> Loader:
-        from pytest_wasmer.wasm.module import Loader
+    def modules(self) -> Modules:
+        from pytest_wasmer.modules import Modules
 
-        return Loader(lambda backend, seconds: self._compiles.setdefault(backend, []).append(seconds))
+        return Modules(self._config, self.settings, self.registry, self.cache, self.began)
 
-    def load(self, backend: str, source: SourceLike, asking: str) -> Module:
+    def load(self, variant: str, source: SourceLike, asking: str) -> Module:
         """The module of a source that code in the file `asking` names."""
         __tracebackhide__ = True
-        connect = partial(self.pool.connection, self.registry.spec(backend))
+        connect = partial(self.pool.connection, self._spec(variant))
         connect()  # an engine process starts while this one imports what follows
         from pytest_wasmer.wasm.source import read
 
+        return self.modules.load(variant, connect, read(source, self._folder(asking), self._config.rootpath))
+
+    def load_artifact(self, variant: str, path: str | os.PathLike[str], asking: str, *, trusted: bool) -> Module:
+        """The module of an artifact file that code in the file `asking` names."""
+        __tracebackhide__ = True
+        from pytest_wasmer.wasm.source import find
+
+        connect = partial(self.pool.connection, self._spec(variant))
+        found = find("artifact", Path(path), self._folder(asking), self._config.rootpath)
+        return self.modules.load_artifact(variant, connect, found, trusted=trusted)
+
+    def _folder(self, asking: str) -> Path:
+        """Where relative paths start."""
         folder = Path(asking).parent
         if self.item is not None and not folder.is_relative_to(self._config.rootpath):
-            folder = self.item.path.parent  # called by pytest.raises, a thread pool, a doctest
-        return self._loader.load(backend, connect, read(source, folder, self._config.rootpath))
+            return self.item.path.parent  # called by pytest.raises, a thread pool, a doctest
+        return folder
 
-    def unparametrized_backend(self) -> str:
-        """The backend of the running test, which has no parameter for it. Fails or skips the test."""
+    def _spec(self, variant: str) -> BackendSpec:
+        """What runs a variant: each has an engine of its own, so that what was made on one cannot serve another."""
+        from pytest_wasmer import selection
+
+        return self.registry.spec(selection.backend_in(variant))._replace(name=variant)
+
+    def unparametrized_variant(self) -> str:
+        """What the running test runs on, which has no parameter for it. Fails or skips the test."""
         from pytest_wasmer import selection
 
         if self.item is None:
@@ -100,15 +131,15 @@ class WasmSession:
         self.begin()
         self._asked = self.item
         self._said = None
-        self._said = selection.only_backend(self.item, self.selection, self.registry.names)
+        self._said = selection.only_variant(self.item, self.selection, self.registry.names)
         return self._said
 
-    def _backend_of(self, item: pytest.Item) -> str | None:
-        """The backend that a test runs on, once it has asked for it."""
+    def _variant_of(self, item: pytest.Item) -> str | None:
+        """What a test runs on, once it has asked for it."""
         from pytest_wasmer import selection
 
         if FIXTURE in getattr(item, "fixturenames", ()) or self._asked is item:
-            return selection.backend_of(item) or self._said
+            return selection.variant_of(item) or self._said
         return None
 
     # What happens around a test
@@ -134,7 +165,7 @@ class WasmSession:
             self.pool.settle()
         self.renew_fixtures()
         selection.refuse_wrong_markers(item, self.registry.names)
-        if self._asked is None or selection.backend_of(item) is not None:
+        if self._asked is None or selection.variant_of(item) is not None:
             return
         if selection.left_to(item, self.selection, self.registry.names) != [self._said]:
             self._finish(FIXTURE)
@@ -142,16 +173,16 @@ class WasmSession:
     def only(self, item: pytest.Item | None) -> None:
         """While a test runs, its backend only: others could but be asked through something kept by mistake."""
         if self.started:
-            self.pool.only(None if item is None else self._backend_said_by(item))
+            self.pool.only(None if item is None else self._variant_said_by(item))
 
-    def _backend_said_by(self, item: pytest.Item) -> str | None:
+    def _variant_said_by(self, item: pytest.Item) -> str | None:
         from pytest_wasmer import selection
 
-        backend = self._backend_of(item)
-        if backend is None and item.get_closest_marker("wasm_backends") is not None:
+        variant = self._variant_of(item)
+        if variant is None and item.get_closest_marker("wasm_backends") is not None:
             left = selection.left_to(item, self.selection, self.registry.names)
             return left[0] if len(left) == 1 else None
-        return backend
+        return variant
 
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
@@ -180,14 +211,15 @@ class WasmSession:
     # What the run says
 
     def facts(self, item: pytest.Item) -> Facts | None:
-        """What a report carries for the summary: the test's backend, and the compiles since the last time."""
-        backend = self._backend_of(item)
-        if backend is None:
+        """What a report carries for the summary: what the test ran on, and what was loaded since the last time."""
+        variant = self._variant_of(item)
+        if variant is None:
             return None
-        compiles, self._compiles = self._compiles, {}
+        loadings, warnings = self.modules.take() if self.started else ({}, [])
+        if loadings or warnings:
+            return {"variant": variant, "loadings": loadings, "warnings": warnings}
         # Reports live as long as the session: most share one object.
-        common = self._common.setdefault(backend, {"backend": backend, "compiles": {}})
-        return {"backend": backend, "compiles": compiles} if compiles else common
+        return self._common.setdefault(variant, {"variant": variant, "loadings": {}, "warnings": []})
 
     @cached_property
     def tally(self) -> Tally:
@@ -206,14 +238,36 @@ class WasmSession:
         if "tally" not in self.__dict__:
             return []
         from pytest_wasmer.report.terminal import missing_lines, table
+        from pytest_wasmer.selection import variants_of
 
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else missing_lines(self.selection)
-        return table(self.tally.rows(self.registry.names)) + missing
+        return table(self.tally.rows(variants_of(self.registry.names))) + self.tally.remarks() + missing
+
+    def evict(self) -> None:
+        """Make room in the store where this run, workers of xdist included, has added to it."""
+        if "tally" in self.__dict__ and self.tally.compiled and not hasattr(self._config, "workerinput"):
+            self.tally.evicted = self.modules.evict()
+
+    # With xdist, on the controller
+
+    @cached_property
+    def _board(self) -> Board:
+        from pytest_wasmer.report.waiting import Board
+
+        return Board(self._config)
+
+    def workerinput(self) -> dict[str, object]:
+        """For workers: what is compiled after `wasm_began` is not compiled again by --wasm-cache=refresh."""
+        from pytest_wasmer.report.waiting import BOARD
+
+        return {"wasm_began": self.began, BOARD: self._board.folder}
 
     def close(self) -> None:
         if self.started:
             self.pool.close()
+        if "_board" in self.__dict__:
+            self._board.close()
 
 
 SESSION = pytest.StashKey[WasmSession]()

@@ -39,7 +39,30 @@ BACKENDS = Option(
     "NAMES",
     "available",
     "Wasm backends to run tests on: names with commas between them, 'all' (singlepass, cranelift and llvm; "
-    "a missing one is an error) or 'available' (those of the three that work here)",
+    "a missing one is an error) or 'available' (those of the three that work here); further ones are "
+    "singlepass-dylib, cranelift-dylib, llvm-dylib, and what plugins register",
+)
+ARTIFACTS = Option(
+    "artifacts",
+    "cached|fresh|both",
+    "cached",
+    "What tests run on: 'cached' (code that was stored and loaded again, as in production), 'fresh' (code that was "
+    "just compiled) or 'both' (each test on each: test_x[llvm-fresh], test_x[llvm-reloaded])",
+    ("cached", "fresh", "both"),
+)
+CACHE = Option(
+    "cache",
+    "on|off|refresh",
+    "on",
+    "Keep compiled modules for later runs: 'on', 'off' (compile in each run; the round trip happens in memory) or "
+    "'refresh' (compile once more, and replace what is stored)",
+    ("on", "off", "refresh"),
+)
+CACHE_DIR = Option(
+    "cache-dir",
+    "DIR",
+    "",
+    "Where compiled modules are kept; a relative path starts from rootdir",
 )
 ISOLATION = Option(
     "isolation",
@@ -49,7 +72,14 @@ ISOLATION = Option(
     "profiling; a native crash ends the session)",
     ("process", "none"),
 )
-OPTIONS = (BACKENDS, ISOLATION)
+OPTIONS = (BACKENDS, ARTIFACTS, CACHE, CACHE_DIR, ISOLATION)
+
+# Sizes have no option.
+CACHE_MAX_SIZE = Option(
+    "cache-max-size", "SIZE", "2 GiB", "Size above which stored artifacts go, least recently used first"
+)
+CACHE_MAX_AGE = Option("cache-max-age", "DAYS", "90", "Days without use after which stored artifacts go")
+INI_ONLY = (CACHE_MAX_SIZE, CACHE_MAX_AGE)
 
 # What --markers shows; what they mean is in `markers`.
 MARKER_LINES = (
@@ -74,7 +104,12 @@ class Setting(NamedTuple):
 
 class Settings(NamedTuple):
     backends: Setting
+    artifacts: Setting
+    cache: Setting
+    cache_dir: Setting
     isolation: Setting
+    cache_max_size: Setting
+    cache_max_age: Setting
 
     @property
     def given(self) -> list[Setting]:
@@ -85,14 +120,21 @@ class Settings(NamedTuple):
 def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("wasmer", "WebAssembly tests on Wasmer's compilers (pytest-wasmer)")
     for option in OPTIONS:
-        twins = f"{option.help}. Default: {option.default}. Also: {option.variable}, ini {option.ini}"
+        default = option.default or "in the user's cache directory"
+        twins = f"{option.help}. Default: {default}. Also: {option.variable}, ini {option.ini}"
         group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=twins)
         parser.addini(option.ini, f"{option.flag} for every run", default=None)
+    for option in INI_ONLY:
+        text = f"{option.help} (default: {option.default}; also: {option.variable})"
+        parser.addini(option.ini, text, default=None)
 
 
 def read(config: pytest.Config) -> Settings:
     """Command line before environment before ini before default. Raises UsageError for a value that is no choice."""
-    return Settings(*[_read(config, option) for option in OPTIONS])
+    settings = Settings(*[_read(config, option) for option in (*OPTIONS, *INI_ONLY)])
+    size_in_bytes(CACHE_MAX_SIZE, settings.cache_max_size)
+    days(CACHE_MAX_AGE, settings.cache_max_age)
+    return settings
 
 
 def _read(config: pytest.Config, option: Option) -> Setting:
@@ -105,7 +147,7 @@ def _read(config: pytest.Config, option: Option) -> Setting:
 
 
 def _first_given(config: pytest.Config, option: Option) -> Setting:
-    given = config.getoption(option.ini)
+    given = config.getoption(option.ini, None)
     if given is not None:
         return Setting(given, option.flag)
     variable = os.environ.get(option.variable)
@@ -120,9 +162,8 @@ def _first_given(config: pytest.Config, option: Option) -> Setting:
 
 def where(option: Option, setting: Setting) -> str:
     """How a message names the place of a bad value: "--wasm-backends", or "wasm_backends (from pytest.ini)"."""
-    return (
-        setting.source if setting.source in (option.flag, option.variable) else f"{option.ini} (from {setting.source})"
-    )
+    named = setting.source.startswith("--") or setting.source == option.variable
+    return setting.source if named else f"{option.ini} (from {setting.source})"
 
 
 def unknown(value: str, known: Sequence[str]) -> str:
@@ -136,3 +177,22 @@ def unknown(value: str, known: Sequence[str]) -> str:
 def words(value: str) -> list[str]:
     """Names with commas or blanks between them."""
     return [word for word in re.split(r"[,\s]+", value) if word]
+
+
+UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+
+
+def size_in_bytes(option: Option, setting: Setting) -> int:
+    """Of "500 MB", "2 GiB", "1048576": units are powers of 1024. Raises UsageError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", setting.value.strip().lower())
+    if found is None:
+        raise pytest.UsageError(f"{where(option, setting)}: {setting.value!r} is not a size such as 500 MiB or 2 GiB.")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def days(option: Option, setting: Setting) -> float:
+    """Raises UsageError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:d|days?)?", setting.value.strip().lower())
+    if found is None:
+        raise pytest.UsageError(f"{where(option, setting)}: {setting.value!r} is not a number of days.")
+    return float(found[1])

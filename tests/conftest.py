@@ -13,7 +13,7 @@ import pytest
 import pytest_wasmer.runtime.direct
 import pytest_wasmer.runtime.pipe
 import pytest_wasmer.wasm.module  # noqa: F401
-from pytest_wasmer.engines.registry import COMPILERS, BackendSpec, Registry
+from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, BackendSpec, Registry
 from pytest_wasmer.runtime.pool import EnginePool
 from tests import fake_engine
 
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).parent
-FAKES = [BackendSpec(name, "fake_engine:FakeEngine", name, import_path=str(HERE)) for name in fake_engine.NAMES]
+FAKES = [
+    BackendSpec(name, "fake_engine:FakeEngine", name, import_path=str(HERE), identity="fake 1")
+    for name in fake_engine.NAMES
+]
+#: How messages list what can be selected in `fakes`.
+KNOWN = ", ".join([*COMPILERS, *DYLIBS, *fake_engine.NAMES])
 # Runs with `pytester` that use native code: the wheels exist for CPython 3.10 only.
 WHEELS = sys.version_info[:2] == (3, 10)
 needs_wheels = pytest.mark.skipif(not WHEELS, reason="the wasmer wheels exist for CPython 3.10 only")
@@ -39,7 +44,7 @@ sys.path.insert(0, HERE)
 
 def pytest_wasmer_backends(config):
     names = {names!r}
-    return [BackendSpec(name, "fake_engine:FakeEngine", name, import_path=HERE) for name in names]
+    return [BackendSpec(name, "fake_engine:FakeEngine", name, import_path=HERE, identity="fake 1") for name in names]
 """
 
 
@@ -48,6 +53,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing that an earlier run left in the user's cache takes part, and nothing is left there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         for name in ("PYTEST_WASMER_BACKENDS", "PYTEST_WASMER_ISOLATION", "PYTEST_ADDOPTS"):
             patch.delenv(name, raising=False)
         yield

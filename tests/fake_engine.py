@@ -46,9 +46,14 @@ def module(
     name: str = "",
     start: Steps | None = None,
     refuse: dict[str, tuple[str, str]] | None = None,
+    seconds: float = 0,
 ) -> bytes:
-    """A Wasm binary for `FakeEngine`. `refuse`: per backend the stage and the reason of a refusal to compile."""
+    """A Wasm binary for `FakeEngine`. `refuse`: per backend the stage and the reason of a refusal to compile.
+
+    `seconds`: how long a compile takes.
+    """
     content = {"name": name, "imports": list(imports), "exports": exports or {}, "start": start, "refuse": refuse or {}}
+    content["seconds"] = seconds
     body = b"\x04fake" + json.dumps(content).encode()
     return b"\0asm\1\0\0\0\0" + leb128(len(body)) + body
 
@@ -113,17 +118,23 @@ class FakeEngine(Engine):
         refusal = found.content["refuse"].get(self.name) or found.content["refuse"].get("*")
         if refusal:
             raise Refused(*refusal)
+        time.sleep(found.content["seconds"])
         return found
 
     def serialize(self, module: Native) -> bytes:
         return b"fake artifact of " + self.name.encode() + module.wasm
 
     def deserialize(self, artifact: bytes) -> Native:
+        if not artifact.startswith(b"fake artifact of "):
+            raise SystemError("not sealed")  # as a real engine, which segfaults
         return FakeModule(artifact[artifact.index(b"\0asm") :])
 
     def describe(self, module: Native) -> Description:
         exports = [(name, declared["type"]) for name, declared in module.content["exports"].items()]
         return (module.content["name"], module.content["imports"], exports)  # type: ignore[return-value]
+
+    def custom_sections(self, module: Native, name: str) -> list[bytes]:
+        return [module.wasm] if name == "fake" else []
 
     def instantiate(self, module: Native, imports: Sequence[Native]) -> tuple[Native, list[Native]]:
         if module.content["start"]:

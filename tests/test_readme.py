@@ -36,7 +36,14 @@ def test_the_red_run_is_red_on_llvm_alone(pytester: pytest.Pytester) -> None:
 
 @needs_wheels
 def test_the_example_of_objects_runs_as_pasted(pytester: pytest.Pytester) -> None:
-    (example,) = [block for block in EXAMPLES if "CODEC" in block]
+    (example,) = [block for block in EXAMPLES if "Caller" in block]
+    pytester.makepyfile(example)
+    pytester.runpytest_subprocess("--wasm-backends=all").assert_outcomes(passed=3)
+
+
+@needs_wheels
+def test_the_example_of_a_round_trip_runs_as_pasted(pytester: pytest.Pytester) -> None:
+    (example,) = [block for block in EXAMPLES if "wasm_round_trip" in block]
     pytester.makepyfile(example)
     pytester.runpytest_subprocess("--wasm-backends=all").assert_outcomes(passed=3)
 
@@ -46,7 +53,12 @@ def test_the_option_table_is_complete() -> None:
         row = next(line for line in README.splitlines() if line.startswith(f"| `{option.flag}` "))
         assert f"`{option.variable}`" in row
         assert f"`{option.ini}`" in row
-        assert f"`{option.default}` (default)" in row
+        assert (
+            f"`{option.default}` (default)" if option.default else "(default: in the user's cache directory)"
+        ) in row
+    for option in settings.INI_ONLY:
+        assert f"`{option.ini}` (`{option.variable}`, " in README.replace("\n", " ")
+        assert f"default `{option.default}`)" in README
 
 
 def test_every_marker_is_described() -> None:

@@ -14,11 +14,13 @@ import wasmer
 from pytest_wasmer.engines import libtinfo
 from pytest_wasmer.engines.registry import COMPILERS, BackendSpec, Registry
 from pytest_wasmer.runtime.pool import EnginePool
+from pytest_wasmer.wasm.loading import Fresh
 from pytest_wasmer.wasm.module import Loader
 from pytest_wasmer.wasm.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from pytest_wasmer import Function
     from pytest_wasmer.runtime.connection import Connection
@@ -40,8 +42,12 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 @cache
 def backends() -> list[BackendSpec]:
     """The compilers that work here."""
-    registry = Registry([], cache_directory())
-    return [registry.spec(name) for name in COMPILERS if registry.availability(name).works]
+    return [registry().spec(name) for name in COMPILERS if registry().availability(name).works]
+
+
+@cache
+def registry() -> Registry:
+    return Registry([], cache_directory())
 
 
 class Plugged(NamedTuple):
@@ -55,8 +61,8 @@ class Plugged(NamedTuple):
 def plugged(spec: BackendSpec, isolation: str) -> Iterator[Plugged]:
     pool = EnginePool(isolation, cache_directory() / "pycache")
     try:
-        loader = Loader(lambda backend, duration: None)
-        module = loader.load(spec.name, partial(pool.connection, spec), Source("add.wat", None, ADD))
+        source = Source("add.wat", None, ADD)
+        module = Loader().load(spec.name, partial(pool.connection, spec), source, Fresh(lambda *_: None))
         yield Plugged(module.instantiate().exports.add, pool.connection(spec))
     finally:
         pool.close()
@@ -64,9 +70,17 @@ def plugged(spec: BackendSpec, isolation: str) -> Iterator[Plugged]:
 
 def bare(compiler: str) -> Callable[[int, int], int]:
     """The same function by the wheels alone, in this process."""
+    add: Callable[[int, int], int] = wasmer.Instance(wasmer.Module(bare_store(compiler), ADD)).exports.add
+    return add
+
+
+def bare_store(compiler: str) -> wasmer.Store:
+    """A new store of the wheels, in this process."""
+    return wasmer.Store(wasmer.engine.Universal(_wheel(compiler).Compiler))
+
+
+@cache
+def _wheel(compiler: str) -> ModuleType:
     if compiler == "llvm":
         libtinfo.provide()
-    module = import_module(f"wasmer_compiler_{compiler}")
-    store = wasmer.Store(wasmer.engine.Universal(module.Compiler))
-    add: Callable[[int, int], int] = wasmer.Instance(wasmer.Module(store, ADD)).exports.add
-    return add
+    return import_module(f"wasmer_compiler_{compiler}")

@@ -97,6 +97,10 @@ class Engine:
         """Name ("" for none), imports and exports with their types, in the module's order."""
         raise NotImplementedError
 
+    def custom_sections(self, module: Native, name: str) -> list[bytes]:
+        """Contents of the custom sections of that name, as the engine keeps them."""
+        raise NotImplementedError
+
     def instantiate(self, module: Native, imports: Sequence[Native]) -> tuple[Native, list[Native]]:
         """The instance and its exports in the module's order, for externs in the order of its imports.
 

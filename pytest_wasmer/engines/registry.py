@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMPILERS = ("singlepass", "cranelift", "llvm")
+# Wasmer's engine whose artifacts are shared objects; not in `all`.
+DYLIBS = tuple(f"{compiler}-dylib" for compiler in COMPILERS)
+WHEELS = "pytest_wasmer.engines.wheels:WheelsEngine"
 WHEEL_VERSION = "1.1.0"
 PROBE_TIMEOUT = 60.0
+# gcc alone cannot link (Debian has the C library's part in libc6-dev), and then Dylib's compiles say `NO_LINK`.
+INSTALL_GCC = "apt install gcc libc6-dev (or your system's way)"
+NO_LINK = "Shared object file generator failed"
 
 
 class BackendSpec(NamedTuple):
@@ -31,6 +38,9 @@ class BackendSpec(NamedTuple):
 
     `engine`: "module:factory", the adapter (`engines.api.Engine`), made as factory(argument) in the process that
     runs it. `python`: the interpreter of that process. `import_path`: a directory to import the adapter from.
+    `identity`: what changes whenever artifacts of an older version cannot be loaded any more: version and digest, say.
+    Without it artifacts are not stored. `scratch`: whether the engine leaves temporary files behind when it is killed;
+    then its process has a TMPDIR of its own, which is removed with it.
     """
 
     name: str
@@ -38,23 +48,30 @@ class BackendSpec(NamedTuple):
     argument: str = ""
     python: str = sys.executable
     import_path: str | None = None
+    identity: str = ""
+    scratch: bool = False
 
 
 class Availability(NamedTuple):
-    """Whether a backend works here. Where it does not: `reason`, and `remedy`, the line to type."""
+    """Whether a backend works here. Where it does not: `reason`, and `remedy`, the line to type.
+
+    `library`: what tells apart the engine's library files, for keys of artifacts: SHA-256 of their contents.
+    """
 
     spec: BackendSpec
     works: bool
     detail: str = ""
     reason: str = ""
     remedy: str = ""
+    library: str = ""
 
 
 class Registry:
-    """The three Wasmer compilers of the wheels, and what plugins register, in a fixed order."""
+    """The three Wasmer compilers of the wheels with each engine, and what plugins register, in a fixed order."""
 
     def __init__(self, registered: Sequence[BackendSpec], cache: Path) -> None:
-        wheels = [BackendSpec(name, "pytest_wasmer.engines.wheels:WheelsEngine", name) for name in COMPILERS]
+        wheels = [BackendSpec(name, WHEELS, name) for name in COMPILERS]
+        wheels += [BackendSpec(name, WHEELS, name, scratch=True) for name in DYLIBS]
         self._specs = {spec.name: spec for spec in [*wheels, *registered]}
         self._cache = cache
         self._known: dict[str, Availability] = {}
@@ -70,9 +87,8 @@ class Registry:
         """Whether the backend works here; the first time a library is met, this runs a child process."""
         if name not in self._known:
             spec = self._specs[name]
-            self._known[name] = (
-                self._wheel(spec) if spec.engine.startswith("pytest_wasmer.") else Availability(spec, True)
-            )
+            ours = spec.engine.startswith("pytest_wasmer.")
+            self._known[name] = self._wheel(spec) if ours else Availability(spec, True, library=spec.identity)
         return self._known[name]
 
     def _wheel(self, spec: BackendSpec) -> Availability:
@@ -80,28 +96,38 @@ class Registry:
             this = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
             reason = f"the wasmer wheels exist for CPython 3.10 only, this is {this}"
             return Availability(spec, False, reason=reason, remedy="uv run --python 3.10 pytest")
-        package = f"wasmer_compiler_{spec.name}"
+        compiler, _, dylib = spec.argument.partition("-")
+        package = f"wasmer_compiler_{compiler}"
         libraries = [_library(package), _library("wasmer")]
         if None in libraries:
             missing = package if libraries[0] is None else "wasmer"
             wheel = missing.replace("_", "-")
             reason = f"the {wheel} wheel is not installed"
             return Availability(spec, False, reason=reason, remedy=f"pip install {wheel}=={WHEEL_VERSION}")
-        return self._probed(spec, [library for library in libraries if library is not None])
+        gcc = shutil.which("gcc") if dylib else ""
+        if gcc is None:
+            reason = "the Dylib engine links with gcc, which is not on PATH"
+            return Availability(spec, False, reason=reason, remedy=INSTALL_GCC)
+        return self._probed(spec, [library for library in libraries if library is not None], gcc)
 
-    def _probed(self, spec: BackendSpec, libraries: list[Path]) -> Availability:
+    def _probed(self, spec: BackendSpec, libraries: list[Path], gcc: str) -> Availability:
         """What a probe of these files found, now or earlier. Only success is remembered: a remedy may touch no file."""
-        key = json.dumps([spec.python, *[_identity(library) for library in libraries]])
+        key = json.dumps([spec.python, gcc, *[_identity(library) for library in libraries]])
         file = self._cache / "probes" / f"{spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return Availability(spec, True, detail=str(json.loads(file.read_text())["detail"]))
+            found = json.loads(file.read_text())
+            return Availability(spec, True, detail=str(found["detail"]), library=str(found["library"]))
         works, said = probe(spec)
+        if NO_LINK in said:
+            reason = f"the Dylib engine links with gcc, and {gcc} cannot link"
+            return Availability(spec, False, reason=reason, remedy=INSTALL_GCC)
         if not works:
-            remedy = f"pip install --force-reinstall wasmer-compiler-{spec.name}=={WHEEL_VERSION}"
+            remedy = f"pip install --force-reinstall wasmer-compiler-{spec.argument.partition('-')[0]}=={WHEEL_VERSION}"
             return Availability(spec, False, reason=f"{libraries[0].name} does not load: {said}", remedy=remedy)
+        digest = _digest(libraries)
         with suppress(OSError):
-            _write(file, json.dumps({"key": key, "detail": said}))
-        return Availability(spec, True, detail=said)
+            _write(file, json.dumps({"key": key, "detail": said, "library": digest}))
+        return Availability(spec, True, detail=said, library=digest)
 
 
 def probe(spec: BackendSpec) -> tuple[bool, str]:
@@ -117,7 +143,15 @@ def probe(spec: BackendSpec) -> tuple[bool, str]:
         spec.argument,
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT, stdin=subprocess.DEVNULL)
+        with tempfile.TemporaryDirectory(prefix="pytest-wasmer-") as scratch:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=PROBE_TIMEOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "TMPDIR": scratch},
+            )
     except subprocess.TimeoutExpired:
         return False, f"no answer in {PROBE_TIMEOUT:g} s"
     except OSError as error:
@@ -166,6 +200,15 @@ def _library(package: str) -> Path | None:
 def _identity(library: Path) -> tuple[str, int, int]:
     status = library.stat()
     return str(library), status.st_size, status.st_mtime_ns
+
+
+def _digest(libraries: Sequence[Path]) -> str:
+    """SHA-256 of the contents, one after the other, each after its length (8 bytes, little-endian)."""
+    digest = hashlib.sha256()
+    for library in libraries:
+        content = library.read_bytes()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
 
 
 def _write(file: Path, text: str) -> None:

@@ -1,4 +1,7 @@
-"""The `wasmer` 1.1.0 wheels: Wasmer 2.1 with one of its three compilers and the Universal engine.
+"""The `wasmer` 1.1.0 wheels: Wasmer 2.1 with one of its three compilers (or none) and one of two engines.
+
+The Universal engine keeps code in memory, and its artifacts are its own format; those of the Dylib engine are shared
+objects, which it links with gcc and loads with dlopen.
 
 Runs in the engine process (or in the test process with `--wasm-isolation=none`). The wheels' objects do
 not keep alive what they import, and a module leaks its code for the life of its Store and engine: hence an engine per
@@ -15,12 +18,12 @@ from pytest_wasmer.engines.references import shares_references
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from pytest_wasmer.engines.api import Description, ExternType, Native, Values
 
-# First lines of the engine's messages, equal on all three compilers with the Universal engine.
+# First lines of the engine's messages, equal on all three compilers with the Universal engine, and on llvm with Dylib.
 TRAP_KINDS = {
     "unreachable": "UNREACHABLE",
     "integer divide by zero": "INTEGER_DIVIDE_BY_ZERO",
@@ -33,6 +36,9 @@ TRAP_KINDS = {
     "call stack exhausted": "STACK_OVERFLOW",
 }
 
+# What Dylib says of whatever it cannot tell apart: of singlepass and cranelift it looks up no trap but memory faults.
+ANY_TRAP = "call stack exhausted"
+
 # A stack overflow's text is 8 to 19 MB (a line per frame): only this much is looked at, and 20 frames kept.
 TEXT_LIMIT = 4096
 FRAME_LIMIT = 20
@@ -41,6 +47,8 @@ FRAME_LIMIT = 20
 NOISE = "RuntimeError: "
 
 PAGE = 65536
+
+REFERENCES = frozenset({"funcref", "externref"})
 
 
 def load(compiler: str) -> Any:
@@ -58,7 +66,14 @@ def plain(text: str) -> str:
     return text
 
 
-def trap_of(error: RuntimeError) -> Trapped | None:
+def expose(wasmer: Any) -> None:
+    """Let the code that the Dylib engine loads find Wasmer's functions, to which it is not linked."""
+    import ctypes
+
+    ctypes.CDLL(wasmer.wasmer.__file__, mode=ctypes.RTLD_GLOBAL)
+
+
+def trap_of(error: RuntimeError, kinds: dict[str, str] = TRAP_KINDS) -> Trapped | None:
     """The trap that a wheel's exception stands for; None if it is another failure.
 
     Traps have no class of their own. Subclasses (RecursionError) come from Python, not from Wasm.
@@ -69,13 +84,13 @@ def trap_of(error: RuntimeError) -> Trapped | None:
     long = len(text) > TEXT_LIMIT
     lines = plain(text[:TEXT_LIMIT]).splitlines()
     del text
-    kind = TRAP_KINDS.get(lines[0] if lines else "")
+    kind = kinds.get(lines[0] if lines else "")
     if kind is None:
         return None
     kept = lines[: FRAME_LIMIT + 1]
     if long or len(lines) > len(kept):
         kept = [*kept[:FRAME_LIMIT], *kept[FRAME_LIMIT + 1 :], "    ... more frames"]
-    if kind == "STACK_OVERFLOW" and long:
+    if long:
         error.args = ()
         give_back_memory()
     return Trapped(kind, "\n".join(kept))
@@ -95,15 +110,36 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-class WheelsEngine(Engine):
-    """One of the three compilers, by name."""
+def _value_types_in(fields: Iterable[Any]) -> Iterator[str]:
+    """The names of value types in an extern type."""
+    for field in fields:
+        if isinstance(field, tuple):
+            yield from field
+        elif isinstance(field, str):
+            yield field
 
-    def __init__(self, compiler: str) -> None:
-        module = load(compiler)
+
+class WheelsEngine(Engine):
+    """ "llvm": that compiler with the Universal engine; "llvm-dylib": with the Dylib engine.
+
+    "headless" and "headless-dylib" have no compiler: they run artifacts, and compile nothing.
+    """
+
+    def __init__(self, argument: str) -> None:
+        name, _, kind = argument.partition("-")
+        self._headless = name == "headless"
+        compiler = () if self._headless else (load(name).Compiler,)
         import wasmer
 
         self._wasmer: Any = wasmer
-        self._compiler: Any = module.Compiler
+        self._kinds = TRAP_KINDS
+        engine = wasmer.engine.Universal
+        if kind == "dylib":
+            expose(wasmer)
+            engine = wasmer.engine.Dylib
+            if name != "llvm":
+                self._kinds = {**TRAP_KINDS, ANY_TRAP: "UNKNOWN"}
+        self._new_engine: Callable[[], Any] = lambda: engine(*compiler)
         self._type_of = {name: getattr(wasmer.Type, name.upper()) for name in ("i32", "i64", "f32", "f64", "v128")}
         self._type_of |= {"funcref": wasmer.Type.FUNC_REF, "externref": wasmer.Type.EXTERN_REF}
         self._name_of = {int(type_): name for name, type_ in self._type_of.items()}
@@ -112,11 +148,13 @@ class WheelsEngine(Engine):
         self.version = f"wasmer {wasmer.__version__}"
 
     def _new_store(self) -> Any:
-        return self._wasmer.Store(self._wasmer.engine.Universal(self._compiler))
+        return self._wasmer.Store(self._new_engine())
 
     # Modules
 
     def compile(self, wasm: bytes) -> Native:
+        if self._headless:  # whose `validate` says no to everything
+            raise Refused("compile", "a headless engine has no compiler: it runs artifacts only")
         store = self._shared_store if shares_references(wasm) else self._new_store()
         try:
             return self._wasmer.Module(store, wasm)
@@ -133,10 +171,28 @@ class WheelsEngine(Engine):
         return bytes(module.serialize())
 
     def deserialize(self, artifact: bytes) -> Native:
+        module = self._deserialize(self._new_store(), artifact)
+        # Only a loaded module can be asked what it is.
+        return self._deserialize(self._shared_store, artifact) if self._shares_references(module) else module
+
+    def _deserialize(self, store: Any, artifact: bytes) -> Native:
         try:
-            return self._wasmer.Module.deserialize(self._new_store(), artifact)
+            return self._wasmer.Module.deserialize(store, artifact)
         except RuntimeError as error:
             raise Refused("validate", plain(str(error))) from None
+        except BaseException as error:
+            if is_panic(error):
+                raise Refused("panic", str(error)) from None
+            raise
+
+    def _shares_references(self, module: Native) -> bool:
+        """As `shares_references`, of a module without its binary."""
+        _, imports, exports = self.describe(module)
+        types = [*[type_ for _, _, type_ in imports], *[type_ for _, type_ in exports]]
+        return any(kind == "table" or not REFERENCES.isdisjoint(_value_types_in(rest)) for kind, *rest in types)
+
+    def custom_sections(self, module: Native, name: str) -> list[bytes]:
+        return [bytes(content) for content in module.custom_sections(name)]
 
     def describe(self, module: Native) -> Description:
         imports = [(item.module, item.name, self._extern_type(item.type)) for item in module.imports]
@@ -166,7 +222,7 @@ class WheelsEngine(Engine):
         try:
             instance = self._wasmer.Instance(module, objects)
         except RuntimeError as error:
-            raise trap_of(error) or Refused("instantiate", plain(str(error))) from None
+            raise trap_of(error, self._kinds) or Refused("instantiate", plain(str(error))) from None
         except BaseException as error:
             if is_panic(error):
                 raise Refused("panic", str(error)) from None
@@ -176,7 +232,7 @@ class WheelsEngine(Engine):
     # Calls
 
     def caller(self, function: Native, params: Sequence[str], results: Sequence[str]) -> Callable[[Values], Values]:
-        decode, encode = from_bits(params), result_bits(results)
+        decode, encode, kinds = from_bits(params), result_bits(results), self._kinds
 
         def call(values: Values) -> Values:
             try:
@@ -184,7 +240,7 @@ class WheelsEngine(Engine):
             except HostRaised:
                 raise
             except BaseException as error:
-                raise failure_of(error) from None
+                raise failure_of(error, kinds) from None
             return encode(result)
 
         return call
@@ -192,7 +248,7 @@ class WheelsEngine(Engine):
     def mapper(
         self, function: Native, params: Sequence[str], results: Sequence[str]
     ) -> Callable[[Iterable[Values]], list[Values | Trapped]]:
-        decode, encode = from_bits(params), result_bits(results)
+        decode, encode, kinds = from_bits(params), result_bits(results), self._kinds
         one_int = encode is one_result
 
         def map_calls(calls: Iterable[Values]) -> list[Values | Trapped]:
@@ -204,7 +260,7 @@ class WheelsEngine(Engine):
                 except HostRaised:
                     raise
                 except BaseException as error:
-                    failure = failure_of(error)
+                    failure = failure_of(error, kinds)
                     if not isinstance(failure, Trapped):
                         raise failure from None
                     append(failure)
@@ -274,10 +330,10 @@ class WheelsEngine(Engine):
         return int(table.size)
 
 
-def failure_of(error: BaseException) -> BaseException:
+def failure_of(error: BaseException, kinds: dict[str, str] = TRAP_KINDS) -> BaseException:
     """What a failed call means: a trap, a panic, or the error itself."""
     if isinstance(error, RuntimeError):
-        return trap_of(error) or error
+        return trap_of(error, kinds) or error
     return Refused("panic", str(error)) if is_panic(error) else error
 
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_wasmer.report.table import aligned
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import TypedDict
 
     import pytest
 
+    from pytest_wasmer.artifacts.store import Entry
     from pytest_wasmer.engines.registry import Registry
     from pytest_wasmer.selection import Selection
     from pytest_wasmer.settings import Settings
 
     class Facts(TypedDict):
-        """What a test report carries, also from an xdist worker: plain values."""
+        """What a test report carries, also from an xdist worker: plain values.
 
-        backend: str
-        compiles: dict[str, list[float]]
+        By variant (see `selection`) what was loaded: tuples as of `wasm.loading.Loading`.
+        """
+
+        variant: str
+        loadings: Mapping[str, Sequence[tuple[str, float, float]]]
+        warnings: list[str]
 
 
 def header(settings: Settings, chosen: Selection, registry: Registry) -> list[str]:
@@ -26,7 +33,13 @@ def header(settings: Settings, chosen: Selection, registry: Registry) -> list[st
     names = ", ".join(chosen.names) or "none"
     source = f" (from {settings.backends.source})" if settings.backends.given else ""
     versions = sorted({registry.availability(name).detail for name in chosen.names} - {""})
-    said = [f"backends {names}{source}", f"isolation {settings.isolation}", *versions]
+    stored = {"artifacts": settings.artifacts, "cache": settings.cache, "cache in": settings.cache_dir}
+    said = [
+        f"backends {names}{source}",
+        *[f"{name} {setting}" for name, setting in stored.items() if setting.given],
+        f"isolation {settings.isolation}",
+        *versions,
+    ]
     return [f"wasm: {', '.join(said)}", *missing_lines(chosen)]
 
 
@@ -42,8 +55,11 @@ class Row(NamedTuple):
     failed: int
     skipped: int
     xfailed: int
-    modules: int
+    compiled: int
+    loaded: int
+    refused: int
     compile_seconds: float
+    saved_seconds: float
     run_seconds: float
 
 
@@ -52,63 +68,80 @@ class Tally:
 
     def __init__(self) -> None:
         self._outcomes: dict[str, dict[str, str]] = {}
-        self._compiles: dict[str, list[float]] = {}
+        self._loadings: dict[str, list[tuple[str, float, float]]] = {}
         self._durations: dict[str, float] = {}
+        self._warnings: dict[str, None] = {}
+        #: What had to go from the store.
+        self.evicted: list[Entry] = []
 
     def add(self, report: pytest.TestReport) -> None:
         facts: Facts | None = getattr(report, "wasm", None)
         if facts is None:
             return
-        backend = facts["backend"]
-        for name, seconds in facts["compiles"].items():
-            self._compiles.setdefault(name, []).extend(seconds)
-        self._durations[backend] = self._durations.get(backend, 0.0) + report.duration
-        outcomes = self._outcomes.setdefault(backend, {})
+        variant = facts["variant"]
+        for name, loadings in facts["loadings"].items():
+            self._loadings.setdefault(name, []).extend(loadings)
+        self._warnings.update(dict.fromkeys(facts["warnings"]))
+        self._durations[variant] = self._durations.get(variant, 0.0) + report.duration
+        outcomes = self._outcomes.setdefault(variant, {})
         outcome = "xfailed" if report.outcome == "skipped" and hasattr(report, "wasxfail") else report.outcome
         if report.when == "setup":
             outcomes.pop(report.nodeid, None)  # a rerun counts from its last attempt
         if (report.when == "call" or outcome != "passed") and outcomes.get(report.nodeid) != "failed":
             outcomes[report.nodeid] = outcome
 
+    @property
+    def compiled(self) -> bool:
+        """Whether anything was."""
+        return any(what == "compiled" for loadings in self._loadings.values() for what, _, _ in loadings)
+
     def rows(self, order: Sequence[str]) -> list[Row]:
         """One row per backend that ran a test."""
-        names = [name for name in order if self._outcomes.get(name)]
-        return [self._row(name) for name in names]
+        return [self._row(name) for name in order if self._outcomes.get(name)]
 
     def _row(self, name: str) -> Row:
         outcomes = list(self._outcomes[name].values())
-        compiles = self._compiles.get(name, [])
+        loadings = self._loadings.get(name, [])
+        kinds = [what for what, _, _ in loadings]
+        compiling = sum(seconds for what, seconds, _ in loadings if what == "compiled")
         return Row(
             name,
             outcomes.count("passed"),
             outcomes.count("failed"),
             outcomes.count("skipped"),
             outcomes.count("xfailed"),
-            len(compiles),
-            sum(compiles),
-            max(0.0, self._durations[name] - sum(compiles)),
+            kinds.count("compiled"),
+            kinds.count("loaded"),
+            kinds.count("refused"),
+            compiling,
+            sum(saved for _, _, saved in loadings),
+            max(0.0, self._durations[name] - sum(seconds for _, seconds, _ in loadings)),
         )
 
+    def remarks(self) -> list[str]:
+        """What the table cannot say."""
+        lines = list(self._warnings)
+        if self.evicted:
+            size = sum(item.size for item in self.evicted) / 1024**2
+            lines.append(f"evicted {len(self.evicted)} stored artifacts ({size:.1f} MiB), least recently used first")
+        return [f"wasm: {line}" for line in lines]
 
-COLUMNS = ("backend", "passed", "failed", "skipped", "xfailed", "compiled", "compiling", "running")
+
+# Those that are nearly always 0 are shown where they are not: the table is to fit in 80 characters.
+COLUMNS = (
+    *("backend", "passed", "failed", "skipped", "xfailed"),
+    *("compiled", "loaded", "refused", "compile", "saved", "run"),
+)
+RARE = ("xfailed", "refused")
 
 
 def table(rows: Sequence[Row]) -> list[str]:
     """A line per backend; none without rows.
 
-    "compiled" counts modules; times are in seconds of this run, summed over its processes.
+    "compiled", "loaded" (from the store) and "refused" (stored, but not to be used) count modules; times are in seconds
+    of this run, summed over its processes: compiling, what the store saved of that, and running tests.
     """
-    cells = [
-        (row.backend, *map(str, row[1:6]), f"{row.compile_seconds:.2f} s", f"{row.run_seconds:.2f} s") for row in rows
-    ]
-    lines = [COLUMNS, *cells] if cells else []
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS)) if lines]
-    return ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
-
-
-def _aligned(line: Iterable[str], widths: Sequence[int]) -> list[str]:
-    first, *numbers = line
-    return [
-        first.ljust(widths[0]),
-        *[cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)],
-    ]
+    cells = [(row.backend, *map(str, row[1:8]), *[f"{seconds:.2f} s" for seconds in row[8:]]) for row in rows]
+    columns = zip(COLUMNS, *cells, strict=True)
+    kept = [column for column in columns if column[0] not in RARE or set(column[1:]) != {"0"}]
+    return aligned(list(zip(*kept, strict=True))) if cells else []

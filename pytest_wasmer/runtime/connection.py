@@ -8,10 +8,14 @@ from pytest_wasmer.runtime.errors import WrongBackend
 from pytest_wasmer.runtime.host import HostCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
+    from pytest_wasmer.artifacts.store import Place
     from pytest_wasmer.engines.api import Description, Trapped, Values
+    from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.runtime.errors import EngineLost
+    from pytest_wasmer.runtime.pipe import PipeConnection
 
 
 class Connection:
@@ -21,8 +25,10 @@ class Connection:
     later request, never in the middle of a call.
     """
 
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
+    def __init__(self, spec: BackendSpec, pycache: Path) -> None:
+        self._spec = spec
+        self._pycache = pycache
+        self.backend = spec.name
         self.hosts = HostCalls()
         self.releases: list[int] = []
         #: Why this connection is of no use any more.
@@ -38,6 +44,12 @@ class Connection:
             "Make it in the test, or in a fixture that names wasm_instance or wasm_module in its signature "
             "(globals, class attributes and request.getfixturevalue keep what the first backend made)."
         )
+
+    def another(self, cwd: str | None, environment: Mapping[str, str]) -> PipeConnection:
+        """A fresh engine process of the same backend, in that directory, with more environment; to be closed."""
+        from pytest_wasmer.runtime.pipe import PipeConnection
+
+        return PipeConnection(self._spec, self._pycache, cwd, environment)
 
     def request(self, operation: str, *arguments: Any, about: str) -> Any:
         raise NotImplementedError
@@ -78,8 +90,23 @@ class Connection:
     def compile(self, wasm: bytes, about: str) -> tuple[int, Description]:
         return self.request("compile", wasm, about=about)  # type: ignore[no-any-return]
 
+    def load(self, place: Place, about: str) -> tuple[int, float, Description]:
+        return self.request("load", *place, about=about)  # type: ignore[no-any-return]
+
+    def store(self, place: Place, wasm: bytes, about: str) -> tuple[int, float, str, Description]:
+        return self.request("store", *place, wasm, about=about)  # type: ignore[no-any-return]
+
+    def reload(self, wasm: bytes, about: str) -> tuple[int, float, str, Description]:
+        return self.request("reload", wasm, about=about)  # type: ignore[no-any-return]
+
     def serialize(self, module: int, about: str) -> bytes:
         return self.request("serialize", module, about=about)  # type: ignore[no-any-return]
+
+    def deserialize(self, artifact: bytes, about: str) -> tuple[int, Description]:
+        return self.request("deserialize", artifact, about=about)  # type: ignore[no-any-return]
+
+    def custom_sections(self, module: int, name: str, about: str) -> list[bytes]:
+        return self.request("custom_sections", module, name, about=about)  # type: ignore[no-any-return]
 
     def instantiate(self, module: int, imports: Sequence[tuple[int, int]], about: str) -> int:
         return self.request("instantiate", module, imports, about=about)  # type: ignore[no-any-return]
@@ -92,6 +119,9 @@ class Connection:
 
     def write(self, memory: int, offset: int, data: bytes, about: str) -> None:
         self.request("write", memory, offset, data, about=about)
+
+    def digest(self, memory: int, about: str) -> bytes:
+        return self.request("digest", memory, about=about)  # type: ignore[no-any-return]
 
     def memory_pages(self, memory: int, about: str) -> int:
         return self.request("memory_pages", memory, about=about)  # type: ignore[no-any-return]

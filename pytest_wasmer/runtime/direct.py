@@ -18,6 +18,7 @@ from pytest_wasmer.runtime.sigactions import Sigactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from pytest_wasmer.engines.api import ExternType, Values
     from pytest_wasmer.engines.registry import BackendSpec
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class DirectConnection(Connection):
     """Native objects are bound to the thread that made them: hence this connection, too."""
 
-    def __init__(self, spec: BackendSpec) -> None:
-        super().__init__(spec.name)
+    def __init__(self, spec: BackendSpec, pycache: Path) -> None:
+        super().__init__(spec, pycache)
         if spec.import_path is not None and spec.import_path not in sys.path:
             sys.path.append(spec.import_path)
         engine = Sigactions.around(lambda: make_engine(spec.engine, spec.argument))

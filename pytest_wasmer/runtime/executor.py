@@ -5,7 +5,11 @@ What callers hold are *handles*, numbers of native objects kept here. Engine pro
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
+
+from pytest_wasmer.artifacts import entry
+from pytest_wasmer.engines.api import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
 
 # An import of `instantiate`: a handle, or the number of a host function.
 IS_HANDLE, IS_HOST = 0, 1
+
+PAGE = 65536
+ZEROS = bytes(PAGE)
 
 
 def make_engine(reference: str, argument: str) -> Engine:
@@ -67,14 +74,65 @@ class Executor:
         return wat_to_wasm(wat)
 
     def compile(self, wasm: bytes) -> tuple[int, Description]:
+        """A module that was never serialized."""
+        return self._keep_module(self._engine.compile(wasm))
+
+    def load(self, path: str, head: bytes, seal: bytes) -> tuple[int, float, Description]:
+        """The module of a stored artifact, and the seconds that its compile took.
+
+        Raises `Refused`, stage "absent" or "broken" (the reason), for what must be compiled instead.
+        """
+        try:
+            artifact, seconds = entry.read(path, head, seal)
+            handle, description = self._keep_module(self._engine.deserialize(artifact))
+        except entry.Absent:
+            raise Refused("absent", path) from None
+        except (entry.Broken, Refused) as error:
+            raise Refused("broken", str(error)) from None
+        entry.note_use(path)
+        return handle, seconds, description
+
+    def store(self, path: str, head: bytes, seal: bytes, wasm: bytes) -> tuple[int, float, str, Description]:
+        """Compile, store, and load what was stored. The seconds of the compile, and why it could not be stored."""
+        return self._compile_and_reload(wasm, lambda artifact, seconds: _stored(path, head, seal, artifact, seconds))
+
+    def reload(self, wasm: bytes) -> tuple[int, float, str, Description]:
+        """Compile, serialize and deserialize in memory."""
+        return self._compile_and_reload(wasm, lambda artifact, _: (artifact, ""))
+
+    def _compile_and_reload(
+        self, wasm: bytes, keep: Callable[[bytes, float], tuple[bytes, str]]
+    ) -> tuple[int, float, str, Description]:
+        began = time.perf_counter()
         module = self._engine.compile(wasm)
+        seconds = time.perf_counter() - began
+        try:
+            artifact, trouble = keep(self._engine.serialize(module), seconds)
+        except NotImplementedError:
+            trouble = "this engine cannot serialize; tests ran on code that was never stored"
+        else:
+            del module
+            try:
+                module = self._engine.deserialize(artifact)
+            except Refused as refused:
+                raise Refused("reload", refused.text) from None
+        handle, description = self._keep_module(module)
+        return handle, seconds, trouble, description
+
+    def serialize(self, module: int) -> bytes:
+        return self._engine.serialize(self._natives[module])
+
+    def deserialize(self, artifact: bytes) -> tuple[int, Description]:
+        return self._keep_module(self._engine.deserialize(artifact))
+
+    def custom_sections(self, module: int, name: str) -> list[bytes]:
+        return self._engine.custom_sections(self._natives[module], name)
+
+    def _keep_module(self, module: Native) -> tuple[int, Description]:
         description = self._engine.describe(module)
         handle = self._keep(module, ("module",))
         self._descriptions[handle] = description
         return handle, description
-
-    def serialize(self, module: int) -> bytes:
-        return self._engine.serialize(self._natives[module])
 
     def instantiate(self, module: int, imports: Sequence[tuple[int, int]]) -> int:
         """The handle of the instance; its exports have the handles that follow, in the module's order."""
@@ -153,6 +211,10 @@ class Executor:
     def write(self, memory: int, offset: int, data: bytes) -> None:
         self._engine.write(self._natives[memory], offset, data)
 
+    def digest(self, memory: int) -> bytes:
+        native = self._natives[memory]
+        return digest_of(lambda offset: self._engine.read(native, offset, PAGE), self._engine.memory_pages(native))
+
     def memory_pages(self, memory: int) -> int:
         return self._engine.memory_pages(self._natives[memory])
 
@@ -170,3 +232,27 @@ class Executor:
 
     def table_size(self, handle: int) -> int:
         return self._engine.table_size(self._natives[handle])
+
+
+def _stored(path: str, head: bytes, seal: bytes, artifact: bytes, seconds: float) -> tuple[bytes, str]:
+    """What the next run will read; the artifact itself where it cannot be stored, and the reason."""
+    try:
+        entry.write(path, head, seal, artifact, seconds)
+        artifact, _ = entry.read(path, head, seal)
+    except OSError as error:
+        return artifact, error.strerror or type(error).__name__
+    except (entry.Absent, entry.Broken):
+        return artifact, "it was gone or changed right after it was written"
+    return artifact, ""
+
+
+def digest_of(read: Callable[[int], bytes], pages: int) -> bytes:
+    """SHA-256 over each page of a memory that is not all zeros, after its number (4 bytes, little-endian)."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for number in range(pages):
+        page = read(number * PAGE)
+        if page != ZEROS:
+            digest.update(number.to_bytes(4, "little") + page)
+    return digest.digest()

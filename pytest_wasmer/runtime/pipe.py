@@ -13,10 +13,10 @@ from pytest_wasmer.engines.api import HostRaised, OutOfBounds, Refused, Trapped
 from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.connection import Connection
 from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WrongThread
-from pytest_wasmer.runtime.process import EngineProcess
+from pytest_wasmer.runtime.process import NO_MORE, EngineProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_wasmer.engines.api import Values
@@ -32,9 +32,11 @@ NONSENSE = (wire.Nonsense, struct.error, ValueError, LookupError, OverflowError)
 class PipeConnection(Connection):
     """One engine process and what it is asked. Lost for good at the first sign that answers may be out of step."""
 
-    def __init__(self, spec: BackendSpec, pycache: Path) -> None:
-        super().__init__(spec.name)
-        self._process = EngineProcess(spec, pycache)
+    def __init__(
+        self, spec: BackendSpec, pycache: Path, cwd: str | None = None, environment: Mapping[str, str] = NO_MORE
+    ) -> None:
+        super().__init__(spec, pycache)
+        self._process = EngineProcess(spec, pycache, cwd, environment)
         self._frames = self._process.frames
         self._sequence = 0
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
@@ -260,6 +262,10 @@ class PipeConnection(Connection):
         """Another thread may have lost it meanwhile."""
         if self.lost is not None:
             raise InstanceLost(self.backend, self.lost.cause, about)
+
+    def kill(self) -> None:
+        """End the engine process now, whatever it is at: the request that waits for it fails. From any thread."""
+        self._process.process.kill()
 
     def settle(self) -> None:
         """Notice a death between requests now, not in the next test."""

@@ -42,7 +42,7 @@ class EnginePool:
         if self._isolation == "none":
             from pytest_wasmer.runtime.direct import DirectConnection
 
-            return DirectConnection(spec)
+            return DirectConnection(spec, self._pycache)
         from pytest_wasmer.runtime.pipe import PipeConnection
 
         return PipeConnection(spec, self._pycache)

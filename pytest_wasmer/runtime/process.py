@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,13 +11,14 @@ import tempfile
 import weakref
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from pytest_wasmer.engines.registry import ending
 from pytest_wasmer.runtime import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pytest_wasmer.engines.registry import BackendSpec
 
@@ -31,16 +33,29 @@ PACKAGE = Path(__file__).resolve().parent.parent
 # What this Python's environment would change in the engine process: its own settings, and coverage measurement.
 UNWANTED = ("PYTHON", "COV_", "COVERAGE_")
 
+NO_MORE: Mapping[str, str] = MappingProxyType({})
+
+SCRATCH = "pytest-wasmer-scratch-"
+REMOVALS = 5
+
 EXIT_WAIT = 0.2
 TAIL_LINES = 30
 OUTPUT_LIMIT = 1 << 16
 
 
 class EngineProcess:
-    """One engine process. Ends when it is closed, when it is dropped, and when this process ends, however it ends."""
+    """One engine process. Ends when it is closed, when it is dropped, and when this process ends, however it ends.
 
-    def __init__(self, spec: BackendSpec, pycache: Path) -> None:
+    `cwd`: its working directory, if not this process's. `environment` is added to that of this process.
+    """
+
+    def __init__(
+        self, spec: BackendSpec, pycache: Path, cwd: str | None = None, environment: Mapping[str, str] = NO_MORE
+    ) -> None:
         self._capture = _Capture()
+        scratch = _new_scratch() if spec.scratch else None
+        if scratch is not None:
+            environment = {**environment, "TMPDIR": scratch}
         lifeline, ours = os.pipe() if sys.platform != "win32" else (-1, -1)
         command = [spec.python, "-I", "-X", f"pycache_prefix={pycache}", "-c", BOOT, str(PACKAGE)]
         command += [spec.engine, spec.argument, str(lifeline)]
@@ -53,7 +68,8 @@ class EngineProcess:
                     stdout=subprocess.PIPE,
                     stderr=self._capture.descriptor,
                     bufsize=0,
-                    env={name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)},
+                    cwd=cwd,
+                    env={**_wanted(os.environ), **environment},
                     pass_fds=[lifeline] if lifeline >= 0 else [],
                 )
         except BaseException:
@@ -62,6 +78,7 @@ class EngineProcess:
                 _close_all(self.process)
             self._capture.close()
             _close(ours)
+            _remove(scratch)
             raise
         finally:
             _close(lifeline)
@@ -70,7 +87,7 @@ class EngineProcess:
         self._ends: list[IO[bytes]] = [self.process.stdin, self.process.stdout]
         self.frames = wire.Frames(self.process.stdout.fileno(), self.process.stdin.fileno(), patient=False)
         self._lifeline = ours
-        self._close = weakref.finalize(self, _end, self.process, self._ends, ours, self._capture)
+        self._close = weakref.finalize(self, _end, self.process, self._ends, ours, self._capture, scratch)
 
     @property
     def pid(self) -> int:
@@ -108,7 +125,13 @@ class EngineProcess:
             self.process.returncode = 0  # not ours to wait for
 
 
-def _end(process: subprocess.Popen[bytes], ends: list[IO[bytes]], lifeline: int, capture: _Capture) -> None:
+def _wanted(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith(UNWANTED)}
+
+
+def _end(
+    process: subprocess.Popen[bytes], ends: list[IO[bytes]], lifeline: int, capture: _Capture, scratch: str | None
+) -> None:
     for end in ends:
         with suppress(OSError):
             end.close()
@@ -116,6 +139,36 @@ def _end(process: subprocess.Popen[bytes], ends: list[IO[bytes]], lifeline: int,
     process.kill()  # it has nothing to finish
     process.wait()
     capture.close()
+    _remove(scratch)
+
+
+def _new_scratch() -> str:
+    """A directory for the temporary files of one engine process, and none left of test processes that were killed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        pid = old.name[len(SCRATCH) :].partition("-")[0]
+        if pid.isdecimal() and _is_gone(int(pid)):
+            _remove(str(old))
+    return tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether there is no such process; False where that cannot be told."""
+    if sys.platform == "win32":  # os.kill would end it
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another user's; no number of a process
+        pass
+    return False
+
+
+def _remove(scratch: str | None) -> None:
+    """Again if need be: a linker outlives its engine process by a moment, and may write there meanwhile."""
+    for _ in range(REMOVALS):
+        if scratch is not None and os.path.isdir(scratch):
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _close_all(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
 """What crosses the pipe between the test process and an engine process: frames, and bodies per operation.
 
-A frame is a header (body length, op, sequence number) and a body. Bodies are `struct`s, with at most one
-tail of variable length. Never pickle or marshal: a miscompiled module may own the engine process, so the test process
+A frame is a header (body length, op, sequence number) and a body. Bodies are `struct`s with tails of
+variable length. Never pickle or marshal: a miscompiled module may own the engine process, so the test process
 checks everything it reads. Both sides import this module: standard library only.
 """
 
@@ -16,7 +16,7 @@ from pytest_wasmer.engines.api import Trapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from pytest_wasmer.engines.api import Description, ExternType, Values
@@ -120,21 +120,27 @@ TYPE_NAMES = {"i32", "i64", "f32", "f64", "v128", "funcref", "externref"}
 FLAGS = {"True": True, "False": False}
 
 
+def pack_blobs(blobs: Iterable[bytes]) -> bytes:
+    return b"".join([HANDLE.pack(len(blob)) + blob for blob in blobs])
+
+
+def unpack_blobs(body: bytes) -> list[bytes]:
+    blobs, offset = [], 0
+    while offset < len(body):
+        (length,) = HANDLE.unpack_from(body, offset)
+        offset += HANDLE.size + length
+        if offset > len(body):
+            raise Nonsense("a part is cut off")
+        blobs.append(body[offset - length : offset])
+    return blobs
+
+
 def pack_texts(*texts: str) -> bytes:
-    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-    return b"".join([HANDLE.pack(len(text)) + text for text in encoded])
+    return pack_blobs([text.encode("utf-8", "surrogatepass") for text in texts])
 
 
 def unpack_texts(body: bytes) -> list[str]:
-    texts, offset = [], 0
-    while offset < len(body):
-        (length,) = HANDLE.unpack_from(body, offset)
-        offset += HANDLE.size
-        if offset + length > len(body):
-            raise Nonsense("a text is cut off")
-        texts.append(body[offset : offset + length].decode("utf-8", "surrogatepass"))
-        offset += length
-    return texts
+    return [blob.decode("utf-8", "surrogatepass") for blob in unpack_blobs(body)]
 
 
 def unpack_pair(body: bytes) -> tuple[str, str]:
@@ -318,6 +324,7 @@ TAILS: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {
         lambda body: [handle for (handle,) in HANDLE.iter_unpack(body)],
     ),
     "description": (pack_description, unpack_description),
+    "blobs": (pack_blobs, unpack_blobs),
     "limit": (lambda limit: pack_texts(*([] if limit is None else [str(limit)])), lambda body: _limit(body)),
 }
 
@@ -328,21 +335,32 @@ def _limit(body: bytes) -> int | None:
 
 
 class Layout:
-    """A struct (in which `s` stands for short ASCII strings), then at most one tail."""
+    """A struct (in which `s` stands for short ASCII strings), then tails: all but the last after their lengths."""
 
-    def __init__(self, head: str, tail: str = "") -> None:
+    def __init__(self, head: str, *tails: str) -> None:
         self._head = Struct("<" + head)
         self._fields = len(self._head.unpack(bytes(self._head.size)))
-        self._tail = TAILS[tail] if tail else None
+        self._tails = [TAILS[tail] for tail in tails]
 
     def pack(self, *values: Any) -> bytes:
         head = [value.encode() if isinstance(value, str) else value for value in values[: self._fields]]
-        return self._head.pack(*head) + (self._tail[0](*values[self._fields :]) if self._tail else b"")
+        parts = [pack(value) for (pack, _), value in zip(self._tails, values[self._fields :], strict=True)]
+        return b"".join([self._head.pack(*head), *[HANDLE.pack(len(part)) + part for part in parts[:-1]], *parts[-1:]])
 
     def unpack(self, body: bytes) -> tuple[Any, ...]:
-        fields = self._head.unpack_from(body) if self._tail else self._head.unpack(body)
+        fields = self._head.unpack_from(body) if self._tails else self._head.unpack(body)
         head = [field.rstrip(b"\0").decode() if isinstance(field, bytes) else field for field in fields]
-        return (*head, self._tail[1](body[self._head.size :])) if self._tail else tuple(head)
+        return (*head, *self._unpack_tails(body)) if self._tails else tuple(head)
+
+    def _unpack_tails(self, body: bytes) -> Iterator[Any]:
+        offset = self._head.size
+        for _, unpack in self._tails[:-1]:
+            (length,) = HANDLE.unpack_from(body, offset)
+            offset += HANDLE.size + length
+            if offset > len(body):
+                raise Nonsense("a part is cut off")
+            yield unpack(body[offset - length : offset])
+        yield self._tails[-1][1](body[offset:])
 
 
 class Operation:
@@ -375,11 +393,17 @@ _NOTHING, _A_HANDLE, _BYTES = Layout(""), Layout("I"), Layout("", "bytes")
 OPERATIONS = _operations(
     ("convert", Layout("", "text"), _BYTES),
     ("compile", _BYTES, Layout("I", "description")),
+    ("load", Layout("", "text", "bytes", "bytes"), Layout("Id", "description")),
+    ("store", Layout("", "text", "bytes", "bytes", "bytes"), Layout("Id", "text", "description")),
+    ("reload", _BYTES, Layout("Id", "text", "description")),
     ("serialize", _A_HANDLE, _BYTES),
+    ("deserialize", _BYTES, Layout("I", "description")),
+    ("custom_sections", Layout("I", "text"), Layout("", "blobs")),
     ("instantiate", Layout("I", "pairs"), _A_HANDLE),
     ("make_memory", Layout("I", "limit"), _A_HANDLE),
     ("read", Layout("IQQ"), _BYTES),
     ("write", Layout("IQ", "bytes"), _NOTHING),
+    ("digest", _A_HANDLE, _BYTES),
     ("memory_pages", _A_HANDLE, Layout("Q")),
     ("grow", Layout("IQ"), Layout("Q")),
     ("make_global", Layout("4s?", "int"), _A_HANDLE),

@@ -13,6 +13,10 @@ class CompileError(WasmError):
     """A backend does not accept or cannot compile a module."""
 
 
+class ArtifactError(WasmError):
+    """A file is no artifact, or one that cannot run here; it was not loaded."""
+
+
 class LinkError(WasmError):
     """An import is missing, misspelt or of another type than the module asks for."""
 

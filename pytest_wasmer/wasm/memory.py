@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.engines.api import OutOfBounds, Refused
 from pytest_wasmer.runtime.errors import WasmError
+from pytest_wasmer.runtime.executor import digest_of
 from pytest_wasmer.wasm.externs import Extern, Owner, host_owner
 from pytest_wasmer.wasm.types import MemoryType
 
@@ -94,6 +95,14 @@ class Memory(Extern[MemoryType]):
 
     def __len__(self) -> int:
         return self.size
+
+    def digest(self) -> str:
+        """SHA-256 over each page that is not all zeros, after its number (4 bytes, little-endian); in hex."""
+        __tracebackhide__ = True
+        waiting = self._waiting
+        if waiting is not None:
+            return digest_of(lambda at: bytes(waiting[at : at + PAGE_SIZE]), len(waiting) // PAGE_SIZE).hex()
+        return self._use().digest(self._handle, f"digest of {self._about}").hex()
 
     def grow(self, pages: int) -> int:
         """Grow by that many pages of 64 KiB; the former size in pages. Raises `WasmError` where it cannot."""

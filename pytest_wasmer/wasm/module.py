@@ -3,98 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from functools import cached_property, partial
+from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_wasmer.engines.api import Refused, Trapped
-from pytest_wasmer.runtime.errors import EngineFault, InstanceLost, WrongBackend, WrongThread
+from pytest_wasmer.runtime.errors import EngineFault, InstanceLost, WasmError, WrongBackend, WrongThread
 from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.errors import CompileError, LinkError
 from pytest_wasmer.wasm.externs import Owner, release_with
 from pytest_wasmer.wasm.imports import link
 from pytest_wasmer.wasm.instance import Instance
+from pytest_wasmer.wasm.loading import Code, Loaded
 from pytest_wasmer.wasm.source import wat_error
 from pytest_wasmer.wasm.traps import trap_from
 from pytest_wasmer.wasm.types import extern_type
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
 
+    from pytest_wasmer.artifacts.key import Parts
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.wasm.imports import Imports
+    from pytest_wasmer.wasm.loading import Strategy
     from pytest_wasmer.wasm.source import Source
     from pytest_wasmer.wasm.types import ExternType
 
-REASON_LIMIT = 500
-
-
-class Loaded:
-    """A module in one engine process: released there when it is dropped here."""
-
-    def __init__(self, connection: Connection, handle: int) -> None:
-        self.connection = connection
-        self.handle = handle
-        release_with(self, connection, handle)
-
 
 class Module:
-    """A module that one backend has compiled. It loads again by itself where its engine process was lost.
+    """A module that one backend has compiled.
 
-    `path` is how the source is called in messages. `connect` gives the backend's live connection; `compiled` is told
-    the seconds of each compile.
+    `path` is how the source is called in messages. `parts`: what artifacts of this backend depend on, all but the
+    module. One that was loaded from an artifact has no `wasm`, and a `digest` only if the artifact's sidecar says so.
     """
 
-    def __init__(
-        self, connect: Callable[[], Connection], wasm: bytes, path: str, compiled: Callable[[float], None]
-    ) -> None:
-        self._connect = connect
+    def __init__(self, code: Code, wasm: bytes | None, digest: str, path: str, parts: Parts | None = None) -> None:
+        self._code = code
         self._wasm = wasm
-        self._compiled = compiled
+        self._parts = parts
         self.path = path
-        self._loaded = self._load()
+        #: SHA-256 of the binary, in hex.
+        self.digest = digest
 
-    def _load(self) -> Loaded:
-        __tracebackhide__ = True
-        connection = self._connect()
-        began = time.perf_counter()
-        try:
-            handle, self._description = connection.compile(self._wasm, f"compile of {self.path}")
-        except Refused as refused:
-            error = CompileError(refusal_text(connection.backend, self.path, refused))
-        else:
-            self._compiled(time.perf_counter() - began)
-            self.backend = connection.backend
-            return Loaded(connection, handle)
-        raise error
-
-    def _in_use(self) -> Loaded:
-        __tracebackhide__ = True
-        if self._loaded.connection.lost is not None:
-            self._loaded = self._load()
-        return self._loaded
+    @property
+    def backend(self) -> str:
+        return self._code.backend
 
     @property
     def wasm(self) -> bytes:
-        """The binary, as it was compiled."""
+        """The binary, as it was compiled. Raises `WasmError` for a module that was loaded from an artifact."""
+        if self._wasm is None:
+            raise WasmError(f"{self.path} was loaded from an artifact, which does not hold the Wasm binary")
         return self._wasm
+
+    def under(self, path: str) -> Module:
+        """The same module from another place."""
+        return self if path == self.path else Module(self._code, self._wasm, self.digest, path, self._parts)
 
     @property
     def name(self) -> str:
         """From the name section, "" without one."""
-        name, _, _ = self._description
+        name, _, _ = self._code.description
         return name
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the binary, in hex."""
-        return hashlib.sha256(self._wasm).hexdigest()
 
     @cached_property
     def exports(self) -> Mapping[str, ExternType]:
         """Types of the exports by name, in the module's order."""
-        _, _, exports = self._description
+        _, _, exports = self._code.description
         return MappingProxyType({name: extern_type(type_) for name, type_ in exports})
 
     @cached_property
@@ -104,19 +81,31 @@ class Module:
 
     @cached_property
     def _imports(self) -> list[tuple[str, str, ExternType]]:
-        _, imports, _ = self._description
+        _, imports, _ = self._code.description
         return [(module, field, extern_type(type_)) for module, field, type_ in imports]
 
     @cached_property
     def custom_sections(self) -> Mapping[str, tuple[bytes, ...]]:
         """Contents of the custom sections by name, in file order."""
-        return MappingProxyType(binary.custom_sections(self._wasm, self.path))
+        return MappingProxyType(binary.custom_sections(self.wasm, self.path))
 
     def serialize(self) -> bytes:
         """The artifact: this module's native code, as this backend stores it."""
         __tracebackhide__ = True
-        loaded = self._in_use()
+        loaded = self._code.loaded(self.path)
         return loaded.connection.serialize(loaded.handle, f"serialize of {self.path}")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the artifact to a file, and beside it a sidecar, PATH.json, that says where it may run.
+
+        Load it with `wasm_module.load_artifact`, `pytest-wasmer run` or any Wasmer of the same version. Raises OSError.
+        """
+        __tracebackhide__ = True
+        from pytest_wasmer.wasm import artifact
+
+        if self._parts is None:
+            raise WasmError(f"nobody can say where the artifact of {self.path} may run: use serialize()")
+        artifact.save(Path(path), self.serialize(), self._parts._replace(module=self.digest))
 
     def instantiate(self, imports: Imports | None = None) -> Instance:
         """A new instance.
@@ -125,7 +114,7 @@ class Module:
         whatever a host function raises meanwhile.
         """
         __tracebackhide__ = True
-        loaded = self._in_use()
+        loaded = self._code.loaded(self.path)
         connection = loaded.connection
         linked = link(self._imports, imports or {}, connection, self.path)
         owner = Owner(connection, self.path)
@@ -165,15 +154,19 @@ class Module:
         return f"<Module {self.path} on {self.backend}>"
 
 
-def refusal_text(backend: str, path: str, refused: Refused) -> str:
-    """Why a backend does not take a module, and the marker line that leaves this backend out."""
-    reason = refused.text if len(refused.text) <= REASON_LIMIT else refused.text[:REASON_LIMIT] + " ..."
-    verb = {"validate": "does not accept", "panic": "panicked while compiling"}.get(refused.stage, "cannot compile")
-    lines = [f"{backend} {verb} {path}: {reason}"]
-    if refused.stage == "validate":
-        lines.append("If the other compilers refuse it too, the module is malformed: build it again.")
-    lines.append(f'If it needs what {backend} lacks: @pytest.mark.wasm_backends(exclude="{backend}", reason="...")')
-    return "\n".join(lines)
+def module_of(artifact: bytes, parts: Parts | None, connect: Callable[[], Connection], path: str) -> Module:
+    """The module of an artifact that may run on that connection. Raises `CompileError` where the engine refuses it."""
+    __tracebackhide__ = True
+
+    def load(connection: Connection, name: str) -> Loaded:
+        __tracebackhide__ = True
+        try:
+            return Loaded(connection, *connection.deserialize(artifact, f"load of {name}"))
+        except Refused as refused:
+            error = CompileError(f"{connection.backend} does not load {name}: {refused.text}\nSave it again.")
+        raise error
+
+    return Module(Code(connect, load, path), None, parts.module if parts else "", path, parts)
 
 
 class Loader:
@@ -183,27 +176,35 @@ class Loader:
     not keep them all.
     """
 
-    def __init__(self, compiled: Callable[[str, float], None], limit: int = 128) -> None:
-        self._compiled = compiled
+    def __init__(self, limit: int = 128) -> None:
         self._limit = limit
         self._modules: dict[tuple[str, bytes], Module] = {}
         self._converted: dict[str, bytes] = {}
 
-    def load(self, backend: str, connect: Callable[[], Connection], source: Source) -> Module:
-        """The module of a source. Raises `SourceError` for bad WAT, `CompileError`."""
+    def load(
+        self,
+        variant: str,
+        connect: Callable[[], Connection],
+        source: Source,
+        strategy: Strategy,
+        parts: Parts | None = None,
+    ) -> Module:
+        """The module of a source, for one way of running it. Raises `SourceError` for bad WAT, `CompileError`."""
         __tracebackhide__ = True
-        wasm = self._binary(connect, source)
-        key = (backend, wasm)
+        wasm = self.binary(connect, source)
+        key = (variant, wasm)
         module = self._modules.pop(key, None)
         if module is None:
-            module = Module(connect, wasm, source.name, partial(self._compiled, backend))
+            digest = hashlib.sha256(wasm).hexdigest()
+            code = Code(connect, lambda connection, name: strategy(connection, wasm, digest, name), source.name)
+            module = Module(code, wasm, digest, source.name, parts)
         self._modules[key] = module
         if len(self._modules) > self._limit:
             del self._modules[next(iter(self._modules))]
-        return module
+        return module.under(source.name)
 
-    def _binary(self, connect: Callable[[], Connection], source: Source) -> bytes:
-        """WAT is converted once, so that all backends get the same bytes."""
+    def binary(self, connect: Callable[[], Connection], source: Source) -> bytes:
+        """The Wasm of a source. WAT is converted once, so that all backends get the same bytes."""
         __tracebackhide__ = True
         if source.wasm is not None:
             return source.wasm

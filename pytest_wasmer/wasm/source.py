@@ -37,11 +37,12 @@ def read(source: SourceLike, asking: Path, rootdir: Path) -> Source:
     if isinstance(source, str) and source.lstrip().startswith(("(", ";;")):
         return Source("<WAT text>", None, source)
     if isinstance(source, (str, os.PathLike)):
-        return _file(_find(Path(source), asking, rootdir), rootdir)
+        return _file(find("module", Path(source), asking, rootdir), rootdir)
     raise TypeError(f"a source is a path, bytes, or WAT text, not {type(source).__name__}")
 
 
-def _find(path: Path, asking: Path, rootdir: Path) -> Path:
+def find(kind: str, path: Path, asking: Path, rootdir: Path) -> Path:
+    """The file that a path means, see `read`. `kind` is for the message. Raises SourceError."""
     if path.is_absolute():
         candidates = [path]
     else:
@@ -54,7 +55,7 @@ def _find(path: Path, asking: Path, rootdir: Path) -> Path:
     what = "is a directory" if any(_is(candidate, Path.is_dir) for candidate in candidates) else "not found"
     looked = "\n".join(f"    {candidate}" for candidate in candidates)
     raise SourceError(
-        f"module {str(path)!r} {what}; looked at\n{looked}\n"
+        f"{kind} {str(path)!r} {what}; looked at\n{looked}\n"
         "Paths are relative to the file that asks, then to its parents up to pytest's rootdir."
     )
 

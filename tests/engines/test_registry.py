@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pytest_wasmer.engines import registry
-from pytest_wasmer.engines.registry import COMPILERS, Availability, BackendSpec, Registry, probe
+from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, Availability, BackendSpec, Registry, probe
 from tests.conftest import FAKES, HERE, needs_wheels
 
 if TYPE_CHECKING:
@@ -65,8 +66,10 @@ def library(site: Path, package: str) -> Path:
 
 
 def test_the_compilers_come_first_in_their_fixed_order(tmp_path: Path) -> None:
-    assert Registry([], tmp_path).names == ["singlepass", "cranelift", "llvm"]
-    assert Registry(FAKES, tmp_path).names == ["singlepass", "cranelift", "llvm", "fake-a", "fake-b", "fake-c"]
+    assert Registry([], tmp_path).names == [*COMPILERS, *DYLIBS]
+    assert COMPILERS == ("singlepass", "cranelift", "llvm")
+    assert DYLIBS == ("singlepass-dylib", "cranelift-dylib", "llvm-dylib")
+    assert Registry(FAKES, tmp_path).names == [*COMPILERS, *DYLIBS, "fake-a", "fake-b", "fake-c"]
 
 
 def test_specs_of_the_compilers(tmp_path: Path) -> None:
@@ -78,12 +81,12 @@ def test_specs_of_the_compilers(tmp_path: Path) -> None:
 def test_a_registered_backend_may_replace_a_compiler_in_its_place(tmp_path: Path, probes: Probes) -> None:
     mine = BackendSpec("cranelift", "mine:Engine")
     found = Registry([mine], tmp_path)
-    assert found.names == ["singlepass", "cranelift", "llvm"]
+    assert found.names == [*COMPILERS, *DYLIBS]
     assert found.spec("cranelift") is mine
 
 
 def test_what_plugins_register_is_taken_at_its_word(tmp_path: Path, probes: Probes) -> None:
-    assert Registry(FAKES, tmp_path).availability("fake-a") == Availability(FAKES[0], True)
+    assert Registry(FAKES, tmp_path).availability("fake-a") == Availability(FAKES[0], True, library=FAKES[0].identity)
     assert probes.asked == []
 
 
@@ -124,7 +127,7 @@ def test_this_python(tmp_path: Path) -> None:
 def test_a_missing_compiler_wheel(site: Path, tmp_path: Path, probes: Probes) -> None:
     library(site, "wasmer_compiler_llvm").unlink()
     found = Registry([], tmp_path)
-    assert found.availability("llvm")[1:] == (
+    assert found.availability("llvm")[1:5] == (
         False,
         "",
         "the wasmer-compiler-llvm wheel is not installed",
@@ -138,7 +141,7 @@ def test_without_the_wasmer_wheel_none_works(site: Path, tmp_path: Path, probes:
     library(site, "wasmer").unlink()
     found = Registry([], tmp_path)
     for name in COMPILERS:
-        assert found.availability(name)[1:] == (
+        assert found.availability(name)[1:5] == (
             False,
             "",
             "the wasmer wheel is not installed",
@@ -157,13 +160,28 @@ def test_no_package_at_all(site: Path, tmp_path: Path, monkeypatch: pytest.Monke
 # What a probe found
 
 
+def digest_of(site: Path) -> str:
+    """Of the files that this test put there."""
+    contents = [library(site, package).read_bytes() for package in ("wasmer_compiler_llvm", "wasmer")]
+    return hashlib.sha256(b"".join(len(text).to_bytes(8, "little") + text for text in contents)).hexdigest()
+
+
+def test_a_probe_file_of_an_older_version_counts_as_none(site: Path, tmp_path: Path, probes: Probes) -> None:
+    Registry([], tmp_path).availability("llvm")
+    (file,) = (tmp_path / "probes").iterdir()
+    file.write_text(json.dumps({"key": "", "detail": "wasmer 1.1.0"}))
+    assert Registry([], tmp_path).availability("llvm").library == digest_of(site)
+    assert probes.asked == ["llvm", "llvm"]
+
+
 def test_a_working_library_is_probed_once_and_remembered(site: Path, tmp_path: Path, probes: Probes) -> None:
     cache = tmp_path / "cache"
     first = Registry([], cache)
     spec = first.spec("llvm")
-    assert [first.availability("llvm") for _ in range(2)] == [Availability(spec, True, "wasmer 1.1.0")] * 2
+    known = Availability(spec, True, "wasmer 1.1.0", library=digest_of(site))
+    assert [first.availability("llvm") for _ in range(2)] == [known] * 2
     assert probes.asked == ["llvm"]
-    assert Registry([], cache).availability("llvm") == Availability(spec, True, "wasmer 1.1.0")
+    assert Registry([], cache).availability("llvm") == known
     assert probes.asked == ["llvm"]
     Registry([], tmp_path / "other cache").availability("llvm")
     assert probes.asked == ["llvm", "llvm"]
@@ -222,7 +240,7 @@ def test_a_failing_probe_gives_reason_and_remedy_and_is_not_remembered(
     probes.answer = (False, "Inconsistency detected by ld.so")
     failed = Registry([], tmp_path).availability("llvm")
     name = library(site, "wasmer_compiler_llvm").name
-    assert failed[1:] == (
+    assert failed[1:5] == (
         False,
         "",
         f"{name} does not load: Inconsistency detected by ld.so",

@@ -229,7 +229,7 @@ registry = Registry([], Path(sys.argv[1]))
 found = []
 for name in ("singlepass", "cranelift", "llvm"):
     wat = '(module (memory 1) (func (export "load") (result i32) (i32.load (i32.const -1))))'
-    exports = make(DirectConnection(registry.spec(name)), wat).exports
+    exports = make(DirectConnection(registry.spec(name), Path(sys.argv[1])), wat).exports
     try:
         exports.load()
     except Exception as trap:

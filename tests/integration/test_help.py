@@ -12,8 +12,21 @@ WebAssembly tests on Wasmer's compilers (pytest-wasmer):
   --wasm-backends=NAMES
                         Wasm backends to run tests on: names with commas between them, 'all'
                         (singlepass, cranelift and llvm; a missing one is an error) or 'available'
-                        (those of the three that work here). Default: available. Also:
-                        PYTEST_WASMER_BACKENDS, ini wasm_backends
+                        (those of the three that work here); further ones are singlepass-dylib,
+                        cranelift-dylib, llvm-dylib, and what plugins register. Default: available.
+                        Also: PYTEST_WASMER_BACKENDS, ini wasm_backends
+  --wasm-artifacts=cached|fresh|both
+                        What tests run on: 'cached' (code that was stored and loaded again, as in
+                        production), 'fresh' (code that was just compiled) or 'both' (each test on
+                        each: test_x[llvm-fresh], test_x[llvm-reloaded]). Default: cached. Also:
+                        PYTEST_WASMER_ARTIFACTS, ini wasm_artifacts
+  --wasm-cache=on|off|refresh
+                        Keep compiled modules for later runs: 'on', 'off' (compile in each run; the
+                        round trip happens in memory) or 'refresh' (compile once more, and replace
+                        what is stored). Default: on. Also: PYTEST_WASMER_CACHE, ini wasm_cache
+  --wasm-cache-dir=DIR  Where compiled modules are kept; a relative path starts from rootdir.
+                        Default: in the user's cache directory. Also: PYTEST_WASMER_CACHE_DIR, ini
+                        wasm_cache_dir
   --wasm-isolation=process|none
                         Where native code runs: 'process' (an engine process per backend) or 'none'
                         (in the test process: for profiling; a native crash ends the session).
@@ -27,7 +40,12 @@ def test_help(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Non
     start = next(index for index, line in enumerate(lines) if line.startswith("WebAssembly tests"))
     end = next(index for index, line in enumerate(lines) if index > start and not line)
     assert "\n".join(lines[start:end]) + "\n" == HELP
-    assert [line.split(":")[0].strip() for line in lines if line.startswith("  wasm_")] == [
-        "wasm_backends (string)",
-        "wasm_isolation (string)",
+    assert [line.split("(")[0].strip() for line in lines if line.startswith("  wasm_")] == [
+        "wasm_backends",
+        "wasm_artifacts",
+        "wasm_cache",
+        "wasm_cache_dir",
+        "wasm_isolation",
+        "wasm_cache_max_size",
+        "wasm_cache_max_age",
     ]

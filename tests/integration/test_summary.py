@@ -45,7 +45,7 @@ def test_counts_tests_modules_and_time_per_backend(fakes: pytest.Pytester) -> No
     start = next(index for index, line in enumerate(result.stdout.lines) if "= wasm backends =" in line)
     table = [re.sub(r"\d+\.\d\d s", "0.00 s", line) for line in result.stdout.lines[start + 1 : start + 4]]
     assert table == [
-        "backend  passed  failed  skipped  xfailed  compiled  compiling  running",
-        "fake-a        2       1        0        1         2     0.00 s   0.00 s",
-        "fake-b        0       2        1        1         1     0.00 s   0.00 s",
+        "backend  passed  failed  skipped  xfailed  compiled  loaded  compile   saved     run",
+        "fake-a        2       1        0        1         2       0   0.00 s  0.00 s  0.00 s",
+        "fake-b        0       2        1        1         1       0   0.00 s  0.00 s  0.00 s",
     ]

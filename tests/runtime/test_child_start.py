@@ -233,7 +233,7 @@ def imported_by(pool: EnginePool, spec: BackendSpec) -> set[str]:
 
 def strangers(names: set[str]) -> set[str]:
     """Neither the standard library nor the child's side of this package."""
-    ours = ("pytest_wasmer.runtime", "pytest_wasmer.engines")
+    ours = ("pytest_wasmer.runtime", "pytest_wasmer.engines", "pytest_wasmer.artifacts")
     return {
         name
         for name in names - {"pytest_wasmer", *ours, "spy_engine"}
@@ -260,6 +260,8 @@ def test_a_bare_python_is_enough(processes: EnginePool, tmp_path: Path) -> None:
         "pytest_wasmer.runtime.executor",
         "pytest_wasmer.engines",
         "pytest_wasmer.engines.api",
+        "pytest_wasmer.artifacts",
+        "pytest_wasmer.artifacts.entry",
     }
 
 
@@ -324,6 +326,7 @@ def test_no_module_of_the_childs_side_imports_anything_else() -> None:
     """Nor pickle or marshal, which could be made to run code."""
     closure = closure_of("runtime.child")
     assert sorted(closure) == [
+        "artifacts/entry.py",
         "engines/api.py",
         "engines/libtinfo.py",
         "engines/references.py",

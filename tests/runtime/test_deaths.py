@@ -92,7 +92,7 @@ DEATHS: dict[str, tuple[list[Any], str]] = {
     "a parent's op": (says(frame(wire.RETURN, bytes(4))), f"{KILLED}an unknown message (9)"),
     "short answer": (says(frame(wire.DONE, bytes(3))), KILLED + python_says(lambda: wire.HANDLE.unpack(b""))),
     "surplus bytes": (says(frame(wire.DONE, bytes(5))), KILLED + python_says(lambda: wire.HANDLE.unpack(b""))),
-    "a trap cut off": (says(frame(wire.TRAPPED, TEXTS[:6])), f"{KILLED}a text is cut off"),
+    "a trap cut off": (says(frame(wire.TRAPPED, TEXTS[:6])), f"{KILLED}a part is cut off"),
     "a trap of one text": (
         says(frame(wire.TRAPPED, wire.pack_texts("one"))),
         KILLED + python_says(lambda: wire.unpack_pair(wire.pack_texts("one"))),

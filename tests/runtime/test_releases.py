@@ -87,7 +87,7 @@ def test_with_the_next_request(pool: EnginePool, spy: Spy) -> None:
 
 def test_the_engine_has_them_no_more(pool: EnginePool) -> None:
     loaded = load(pool, SMALL)
-    connection, handle = loaded._loaded.connection, loaded._loaded.handle
+    connection, handle = loaded._code.loaded("").connection, loaded._code.loaded("").handle
     assert is_there(connection, handle)
     del loaded
     gc.collect()

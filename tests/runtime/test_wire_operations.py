@@ -31,16 +31,19 @@ descriptions = st.tuples(
     st.lists(st.tuples(texts, texts, extern_types), max_size=4),
     st.lists(st.tuples(texts, extern_types), max_size=4),
 )
+blobs = st.binary(max_size=100)
+seconds = st.floats(0, 1e6)
 global_values = st.integers(-(2**63), 2**128 - 1)
 
 ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
     "convert": [texts],
-    "compile": [st.binary(max_size=100)],
+    "compile": [blobs],
     "serialize": [handles],
     "instantiate": [handles, st.lists(st.tuples(st.sampled_from([IS_HANDLE, IS_HOST]), handles), max_size=5)],
     "make_memory": [handles, st.none() | pages],
     "read": [handles, sizes, sizes],
-    "write": [handles, sizes, st.binary(max_size=100)],
+    "write": [handles, sizes, blobs],
+    "digest": [handles],
     "memory_pages": [handles],
     "grow": [handles, sizes],
     "make_global": [st.sampled_from(["i32", "i64", "f32", "f64", "v128"]), st.booleans(), global_values],
@@ -48,15 +51,21 @@ ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
     "set_global": [handles, global_values],
     "table_size": [handles],
     "release": [st.lists(handles, max_size=20)],
+    "load": [texts, blobs, blobs],
+    "store": [texts, blobs, blobs, blobs],
+    "reload": [blobs],
+    "deserialize": [blobs],
+    "custom_sections": [handles, texts],
 }
 RESULTS: dict[str, st.SearchStrategy[Any]] = {
-    "convert": st.binary(max_size=100),
+    "convert": blobs,
     "compile": st.tuples(handles, descriptions),
-    "serialize": st.binary(max_size=100),
+    "serialize": blobs,
     "instantiate": handles,
     "make_memory": handles,
-    "read": st.binary(max_size=100),
+    "read": blobs,
     "write": st.none(),
+    "digest": blobs,
     "memory_pages": sizes,
     "grow": sizes,
     "make_global": handles,
@@ -64,6 +73,11 @@ RESULTS: dict[str, st.SearchStrategy[Any]] = {
     "set_global": st.none(),
     "table_size": sizes,
     "release": st.none(),
+    "load": st.tuples(handles, seconds, descriptions),
+    "store": st.tuples(handles, seconds, texts, descriptions),
+    "reload": st.tuples(handles, seconds, texts, descriptions),
+    "deserialize": st.tuples(handles, descriptions),
+    "custom_sections": st.lists(blobs, max_size=4),
 }
 
 

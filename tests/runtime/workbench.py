@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.engines.registry import BackendSpec
-from pytest_wasmer.wasm.module import Module
+from pytest_wasmer.wasm.loading import Fresh
+from pytest_wasmer.wasm.module import Loader
+from pytest_wasmer.wasm.source import Source
 from tests import fake_engine
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pool import EnginePool
     from pytest_wasmer.wasm.instance import Instance
+    from pytest_wasmer.wasm.module import Module
 
 ROOT = Path(__file__).parents[2]
 HERE_OF_FAKES = str(Path(fake_engine.__file__).parent)
@@ -28,7 +31,8 @@ FAKE = BackendSpec("fake-a", "fake_engine:FakeEngine", "fake-a", import_path=HER
 
 
 def load(pool: EnginePool, wasm: bytes, spec: BackendSpec = FAKE, path: str = "m.wasm") -> Module:
-    return Module(partial(pool.connection, spec), wasm, path, lambda seconds: None)
+    source = Source(path, wasm, None)
+    return Loader().load(spec.name, partial(pool.connection, spec), source, Fresh(lambda backend, loading: None))
 
 
 def instance(pool: EnginePool, wasm: bytes, **imports: Callable[..., Any]) -> Instance:

@@ -432,7 +432,7 @@ def test_the_engine_lets_go(native: Connection) -> None:
 def test_modules_are_let_go_of_too(fake: Connection) -> None:
     executor: Any = fake._executor  # type: ignore[attr-defined]
     module = load(fake, fake_engine.module({"f": function(" -> ", [["return"]])}))
-    handle = module._loaded.handle
+    handle = module._code.loaded("").handle
     instance = module.instantiate()
     del module
     gc.collect()

@@ -11,19 +11,21 @@ import pytest
 
 from pytest_wasmer.runtime.errors import EngineFault
 from pytest_wasmer.wasm.errors import CompileError, LinkError, SourceError
+from pytest_wasmer.wasm.loading import Fresh
 from pytest_wasmer.wasm.module import Loader, Module
 from pytest_wasmer.wasm.source import Source
 from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType
 from tests import fake_engine
 from tests.conftest import FAKES
 from tests.fake_engine import function, leb128
-from tests.wasm.workbench import load, make
+from tests.wasm.workbench import FRESH, load, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.runtime.pool import EnginePool
+    from pytest_wasmer.wasm.loading import Loading
 
 WAT = """
 (module $named
@@ -237,21 +239,22 @@ def test_every_prefix_of_a_module_is_a_source_error_or_a_compile_error(native: C
 # The loader
 
 
-class Loading:
+class Loads:
     """A loader on the fake backends, and what it compiled."""
 
     def __init__(self, pool: EnginePool, limit: int = 128) -> None:
         self.pool = pool
         self.compiled: list[str] = []
-        self.loader = Loader(self._note, limit)
+        self.loader = Loader(limit)
 
-    def _note(self, backend: str, seconds: float) -> None:
-        assert seconds > 0
+    def _note(self, backend: str, loading: Loading) -> None:
+        assert loading.what == "compiled"
+        assert loading.seconds > 0
         self.compiled.append(backend)
 
     def load(self, wasm: bytes, path: str = "m.wasm", index: int = 0) -> Module:
-        spec = FAKES[index]
-        return self.loader.load(spec.name, lambda: self.pool.connection(spec), Source(path, wasm, None))
+        spec, source = FAKES[index], Source(path, wasm, None)
+        return self.loader.load(spec.name, lambda: self.pool.connection(spec), source, Fresh(self._note))
 
 
 def numbered(number: int) -> bytes:
@@ -259,15 +262,17 @@ def numbered(number: int) -> bytes:
 
 
 def test_each_module_is_compiled_once_also_from_two_paths(pool: EnginePool) -> None:
-    loading = Loading(pool)
+    loading = Loads(pool)
     first = loading.load(numbered(1), "a.wasm")
-    assert loading.load(bytes(bytearray(numbered(1))), "b/copy.wasm") is first
+    again, copy = (loading.load(bytes(bytearray(numbered(1))), path) for path in ("a.wasm", "b/copy.wasm"))
+    assert again is first
     assert loading.compiled == ["fake-a"]
-    assert first.path == "a.wasm"
+    assert (first.path, copy.path) == ("a.wasm", "b/copy.wasm")
+    assert copy.instantiate().module.digest == first.digest
 
 
 def test_and_once_per_backend(pool: EnginePool) -> None:
-    loading = Loading(pool)
+    loading = Loads(pool)
     first, second = loading.load(numbered(1)), loading.load(numbered(1), index=1)
     assert (first.backend, second.backend) == ("fake-a", "fake-b")
     assert loading.load(numbered(1), index=1) is second
@@ -275,7 +280,7 @@ def test_and_once_per_backend(pool: EnginePool) -> None:
 
 
 def test_the_least_recently_used_go_beyond_the_limit(pool: EnginePool) -> None:
-    loading = Loading(pool, limit=3)
+    loading = Loads(pool, limit=3)
     for number in (1, 2, 3, 1, 4):  # 2 is the oldest use when 4 comes
         loading.load(numbered(number))
     assert len(loading.compiled) == 4
@@ -288,7 +293,7 @@ def test_the_least_recently_used_go_beyond_the_limit(pool: EnginePool) -> None:
 
 
 def test_what_goes_is_released(pool: EnginePool) -> None:
-    loading = Loading(pool, limit=2)
+    loading = Loads(pool, limit=2)
     seen = weakref.ref(loading.load(numbered(1)))
     loading.load(numbered(2))
     assert seen() is not None
@@ -298,14 +303,14 @@ def test_what_goes_is_released(pool: EnginePool) -> None:
 
 
 def test_a_module_that_goes_stays_usable_for_who_holds_it(pool: EnginePool) -> None:
-    loading = Loading(pool, limit=1)
+    loading = Loads(pool, limit=1)
     module = loading.load(fake_engine.module({"add": function("i32 i32 -> i32", ["sum"])}))
     loading.load(numbered(2))
     assert module.instantiate().exports.add(1, 2) == 3
 
 
 def test_a_refused_module_is_asked_for_again(pool: EnginePool) -> None:
-    loading = Loading(pool)
+    loading = Loads(pool)
     wasm = fake_engine.module(refuse={"fake-a": ("compile", "not today")})
     for _ in range(2):
         with pytest.raises(CompileError, match="not today"):
@@ -315,7 +320,7 @@ def test_a_refused_module_is_asked_for_again(pool: EnginePool) -> None:
 
 
 def test_wat_is_converted_once_for_all_backends(pool: EnginePool, monkeypatch: pytest.MonkeyPatch) -> None:
-    loading = Loading(pool)
+    loading = Loads(pool)
     converted: list[str] = []
 
     def connect(index: int) -> Callable[[], Connection]:
@@ -329,15 +334,15 @@ def test_wat_is_converted_once_for_all_backends(pool: EnginePool, monkeypatch: p
         return lambda: connection
 
     modules = [
-        loading.loader.load(FAKES[index].name, connect(index), Source(path, None, "(module)"))
+        loading.loader.load(FAKES[index].name, connect(index), Source(path, None, "(module)"), FRESH)
         for index, path in ((0, "a.wat"), (1, "a.wat"), (2, "b.wat"), (0, "c.wat"))
     ]
     assert converted == ["(module)"]
     assert {module.wasm for module in modules} == {numbered(1)}
-    assert modules[3] is modules[0]
+    assert modules[3].path == "c.wat"
 
 
 def test_all_compilers_get_the_same_bytes(native: Connection, pool: EnginePool) -> None:
-    loader = Loader(lambda backend, seconds: None)
-    module = loader.load(native.backend, lambda: native, Source("m.wat", None, '(module (func (export "f")))'))
+    source = Source("m.wat", None, '(module (func (export "f")))')
+    module = Loader().load(native.backend, lambda: native, source, FRESH)
     assert module.wasm == bytes.fromhex("0061736d01000000 010401600000 03020100 07050101660000 0a040102000b")

@@ -13,6 +13,7 @@ from pytest_wasmer.wasm.errors import SourceError
 from pytest_wasmer.wasm.module import Loader
 from pytest_wasmer.wasm.source import Source, read, wat_error
 from tests import fake_engine
+from tests.wasm.workbench import FRESH
 
 if TYPE_CHECKING:
     from pytest_wasmer.runtime.connection import Connection
@@ -309,9 +310,8 @@ def test_a_wat_file_that_is_not_utf8(root: Path) -> None:
     ids=["operator", "parenthesis", "field", "name", "not-ascii", "tab", "two"],
 )
 def test_wat_errors_point_at_the_place(native: Connection, wat: str, message: str) -> None:
-    loader = Loader(lambda backend, seconds: None)
     with pytest.raises(SourceError) as refused:
-        loader.load(native.backend, lambda: native, Source("app.wat", None, wat))
+        Loader().load(native.backend, lambda: native, Source("app.wat", None, wat), FRESH)
     assert str(refused.value) == message
 
 

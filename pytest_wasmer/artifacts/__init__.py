@@ -1,0 +1,1 @@
+"""Compiled code on disk: its key, its seal, its store."""

@@ -1,0 +1,128 @@
+"""One stored artifact: a file that says what it is made of, under a seal.
+
+    pytest-wasmer artifact 1
+    module: "5f3a..."                 the *head*: the key parts, a line each
+    ...
+    compiled in 0000012.345678 s
+    seal 9c1e...                      HMAC-SHA-256 of all lines above and the artifact
+    <the artifact>
+
+Engines check nothing of what they deserialize: a cut-off artifact is a segfault, one of another compiler runs silently.
+So these bytes reach an engine only if this user's key sealed them for exactly this head.
+
+Engine processes read and write entries: standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    class Stored(NamedTuple):
+        """What `read` returns; at run time an ordinary tuple. `seconds`: what the compile took."""
+
+        artifact: bytes
+        seconds: float
+
+
+TITLE = "pytest-wasmer artifact 1"
+COMPILED = "compiled in {:014.6f} s\n"
+SEAL = "seal {}\n"
+SECONDS_SIZE = len(COMPILED.format(0))
+SEAL_SIZE = len(SEAL.format("0" * 64))
+TEMPORARY = ".tmp"
+
+
+class Absent(Exception):
+    """There is no such entry."""
+
+
+class Broken(Exception):
+    """There is one, and it is not to be used: it is damaged, or nobody of this name sealed it."""
+
+
+def read(path: str, head: bytes, key: bytes) -> Stored:
+    """The artifact of a whole entry, sealed by `key` for this head. Raises `Absent`, `Broken`."""
+    lines_size = len(head) + SECONDS_SIZE + SEAL_SIZE
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            lines, artifact = file.read(lines_size), _read_all(file, size - lines_size)
+    except FileNotFoundError:
+        raise Absent from None
+    except OSError as error:
+        raise Broken(f"it cannot be read: {error.strerror}") from None
+    if not lines.startswith(head):
+        raise Broken("it is for something else than its name says")
+    sealed, seal = lines[:-SEAL_SIZE], lines[-SEAL_SIZE:]
+    if not _equal(seal, _seal(key, sealed, artifact)):
+        raise Broken("its seal does not fit: damaged, or sealed with another key")
+    return (artifact, float(sealed[len(head) :].split()[2]))  # type: ignore[return-value]
+
+
+def _read_all(file: object, size: int) -> bytes:
+    """One read where possible: artifacts have megabytes."""
+    parts = []
+    while size > 0:
+        part = file.read(size)  # type: ignore[attr-defined]
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def write(path: str, head: bytes, key: bytes, artifact: bytes, seconds: float) -> None:
+    """Store it: all of it or nothing, whoever else reads, writes or dies. Raises OSError."""
+    sealed = head + COMPILED.format(seconds).encode()
+    folder, name = os.path.split(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    temporary = os.path.join(folder, f".{name[:20]}-{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        try:
+            for part in (sealed + _seal(key, sealed, artifact), artifact):
+                view = memoryview(part)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        try:  # noqa: SIM105 (contextlib is not among what the engine process imports)
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+
+
+def note_use(path: str) -> None:
+    """A byte more in the file beside the entry: its size counts the uses, its time is that of the last one."""
+    try:
+        with open(uses(path), "ab", buffering=0) as file:
+            file.write(b".")
+    except OSError:
+        pass
+
+
+def uses(path: str) -> str:
+    return os.path.splitext(path)[0] + ".uses"
+
+
+def _seal(key: bytes, sealed: bytes, artifact: bytes) -> bytes:
+    import hmac
+
+    mac = hmac.new(key, sealed, "sha256")
+    mac.update(artifact)
+    return SEAL.format(mac.hexdigest()).encode()
+
+
+def _equal(first: bytes, second: bytes) -> bool:
+    import hmac
+
+    return hmac.compare_digest(first, second)

@@ -1,0 +1,230 @@
+"""The directory of stored artifacts: where an entry is, who may write it, which ones go when it grows too large.
+
+    <root>/CACHEDIR.TAG, .gitignore
+    <root>/v1/<module digest>/<key>.artifact     see `entry`
+                              <key>.uses         a byte per use; its time is that of the last use
+                              <key>.lock         held while somebody compiles for this key
+
+Entries are read and written by engine processes. The rest is done here, in the test process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_wasmer.artifacts import entry
+from pytest_wasmer.artifacts.key import parts_from
+from pytest_wasmer.artifacts.seal import seal_key
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from pytest_wasmer.artifacts.key import Parts
+
+VERSION = "v1"
+ARTIFACT = ".artifact"
+LOCK = ".lock"
+# Seconds within which whatever was used or written may be in use by another session.
+GRACE = 3600.0
+LOCK_POLL = 0.05
+CACHEDIR_TAG = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n# Artifacts of pytest-wasmer: https://bford.info/cachedir/\n"
+)
+
+
+class Unusable(Exception):
+    """Why a directory is not used."""
+
+
+class Place(NamedTuple):
+    """Where an artifact is or would be, what its first lines are, and whose seal it bears."""
+
+    path: str
+    head: bytes
+    seal: bytes
+
+
+class Entry(NamedTuple):
+    """A stored artifact: `size` in bytes of the file, `made` and `used` in seconds since the epoch."""
+
+    path: Path
+    parts: Parts
+    size: int
+    made: float
+    used: float
+    hits: int
+
+
+class Store:
+    """One directory of artifacts. `open_store` says which directories are usable."""
+
+    def __init__(self, root: Path, seal: bytes) -> None:
+        self.root = root
+        self._seal = seal
+
+    @property
+    def _top(self) -> Path:
+        return self.root / VERSION
+
+    def place(self, parts: Parts) -> Place:
+        folder = self._top / parts.module[:16]
+        return Place(str(folder / f"{parts.key()}{ARTIFACT}"), parts.head(), self._seal)
+
+    @contextmanager
+    def lock(self, place: Place) -> Iterator[None]:
+        """One process at a time per key, as long as the file system can lock; a dead holder holds nothing."""
+        from filelock import FileLock
+
+        path = Path(place.path).with_suffix(LOCK)
+        lock = None
+        with suppress(OSError, NotImplementedError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(path, mode=0o600, poll_interval=LOCK_POLL)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            if lock is not None:
+                with suppress(OSError):
+                    lock.release()
+
+    def entries(self) -> list[Entry]:
+        """All readable ones, least recently used first."""
+        found = [self._entry(path) for path in self._files(ARTIFACT)]
+        return sorted([item for item in found if item is not None], key=lambda item: (item.used, item.path))
+
+    def of_module(self, digest: str) -> list[Entry]:
+        """Those of one module, by its SHA-256."""
+        found = [self._entry(path) for path in sorted((self._top / digest[:16]).glob(f"*{ARTIFACT}"))]
+        return [item for item in found if item is not None and item.parts.module == digest]
+
+    def _files(self, *suffixes: str) -> Iterator[Path]:
+        with suppress(OSError):
+            for folder in os.scandir(self._top):
+                with suppress(OSError):
+                    for file in os.scandir(folder):
+                        if file.name.endswith(suffixes):
+                            yield Path(file.path)
+
+    def _entry(self, path: Path) -> Entry | None:
+        try:
+            with open(path, "rb") as file:
+                parts, status = parts_from(file.read(1 << 14)), os.fstat(file.fileno())
+        except OSError:
+            return None
+        used, hits = status.st_mtime, 0
+        with suppress(OSError):
+            uses = os.stat(entry.uses(str(path)))
+            used, hits = max(used, uses.st_mtime), uses.st_size
+        return None if parts is None else Entry(path, parts, status.st_size, status.st_mtime, used, hits)
+
+    def prunable(
+        self, max_size: float, max_age: float, in_use: Collection[str] = (), grace: float = GRACE
+    ) -> list[Entry]:
+        """What would have to go for at most `max_size` bytes, and what was not used for `max_age` seconds.
+
+        Least recently used first. Never what may be in use: the paths `in_use`, and what was used less than `grace`
+        seconds ago.
+        """
+        now = time.time()
+        entries = self.entries()
+        # A time in the future is a wrong clock's, and says nothing.
+        age = {item.path: now - item.used if item.used <= now + GRACE else float("inf") for item in entries}
+        excess = sum(item.size for item in entries) - max_size
+        found = []
+        for item in sorted(entries, key=lambda item: -age[item.path]):
+            if str(item.path) in in_use or age[item.path] < grace:
+                continue
+            if age[item.path] > max_age or excess > 0:
+                found.append(item)
+                excess -= item.size
+        return found
+
+    def remove(self, entries: Collection[Entry]) -> None:
+        """Delete these, and what interrupted writers left."""
+        for item in entries:
+            for path in (item.path, Path(entry.uses(str(item.path))), item.path.with_suffix(LOCK)):
+                with suppress(OSError):
+                    path.unlink()
+        long_ago = time.time() - GRACE
+        for path in list(self._files(entry.TEMPORARY)):
+            with suppress(OSError):
+                if path.stat().st_mtime < long_ago:
+                    path.unlink()
+        for folder in {item.path.parent for item in entries}:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+
+    def discard(self, place: Place) -> None:
+        """Delete one entry."""
+        with suppress(OSError):
+            os.unlink(place.path)
+
+    def clear(self) -> None:
+        """Delete all. Raises OSError where that fails."""
+        if self._top.exists():
+            shutil.rmtree(self._top)
+
+
+def open_store(root: Path, seal_file: Path) -> Store:
+    """The store in a directory, which is made if it does not exist. Raises `Unusable`."""
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check(root)
+        for name, text in (("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", "*\n")):
+            with suppress(OSError):  # read-only: good for reading
+                if not (root / name).exists():
+                    (root / name).write_text(text)
+        (root / VERSION).mkdir(mode=0o700, exist_ok=True)
+        _check(root / VERSION)
+    except OSError as error:
+        raise Unusable(f"{root}: {error.strerror}") from None
+    try:
+        return Store(root, seal_key(seal_file))
+    except OSError as error:
+        raise Unusable(f"the seal key {seal_file}: {error.strerror or error}") from None
+
+
+def _check(folder: Path) -> None:
+    """Raise `Unusable` where somebody else could put entries, or send them elsewhere."""
+    status = folder.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise Unusable(f"{folder} is a symbolic link; name what it points to: {folder.resolve()}")
+    if not stat.S_ISDIR(status.st_mode):
+        raise Unusable(f"{folder} is not a directory")
+    if sys.platform == "win32":  # access lists, which mode bits do not show
+        return
+    if status.st_uid != os.geteuid():
+        raise Unusable(f"{folder} belongs to another user (uid {status.st_uid})")
+    if status.st_mode & stat.S_IWOTH:
+        raise Unusable(f"{folder} can be written by everybody: chmod o-w {folder}")
+
+
+class Shelf:
+    """The entries of one backend in a store. `refreshed` is when this run began, if it is not to use older entries."""
+
+    def __init__(self, store: Store, parts: Parts, refreshed: float | None = None) -> None:
+        self.store = store
+        self._parts = parts
+        self._refreshed = refreshed
+        #: Paths of the entries that this process used.
+        self.used: set[str] = set()
+
+    def place(self, digest: str) -> Place:
+        return self.store.place(self._parts._replace(module=digest))
+
+    def is_wanted(self, place: Place) -> bool:
+        """Whether an entry there may be used, if there is one."""
+        if self._refreshed is None:
+            return True
+        try:
+            return os.stat(place.path).st_mtime >= self._refreshed
+        except OSError:
+            return False

@@ -1,0 +1,396 @@
+"""Whether stored code is the same program, and compiles are reproducible: plain functions.
+
+What they run, they run in engine processes of their own: a crash or an endless loop there costs the caller nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from functools import partial, wraps
+from threading import Timer
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_wasmer.artifacts.sections import difference
+from pytest_wasmer.edges import Call, call_text, derived_calls
+from pytest_wasmer.engines.api import Trapped
+from pytest_wasmer.runtime.errors import EngineLost, WasmError
+from pytest_wasmer.runtime.pipe import PipeConnection
+from pytest_wasmer.runtime.process import NO_MORE
+from pytest_wasmer.wasm import binary
+from pytest_wasmer.wasm.externs import Extern
+from pytest_wasmer.wasm.function import Function
+from pytest_wasmer.wasm.host import Caller
+from pytest_wasmer.wasm.loading import Code, Fresh, Loaded
+from pytest_wasmer.wasm.memory import Memory
+from pytest_wasmer.wasm.module import Module
+from pytest_wasmer.wasm.traps import Trap
+from pytest_wasmer.wasm.types import REFERENCE_TYPES, FunctionType, GlobalType, MemoryType, TableType
+from pytest_wasmer.wasm.variables import Global, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_wasmer.runtime.connection import Connection
+    from pytest_wasmer.wasm.imports import Imports
+    from pytest_wasmer.wasm.instance import Instance
+
+# Seconds that one sequence of calls on fresh code may take; longer ones are not observed. Reloaded code, which did end
+# when it was fresh, gets more, so that a busy machine makes no difference.
+LIMIT = 2.0
+MORE = 30.0
+# Endless loops cost a process each: after that many nothing more is derived.
+STUCK_LIMIT = 3
+# Why artifacts may differ from compile to compile (Wasmer 2.1, measured): singlepass takes saved registers from a
+# random-seeded set; what the Dylib engine links holds the name of a temporary file, and llvm's functions in any order.
+REGISTERS = "the order of saved registers varies"
+LINKED = "the Dylib engine's shared objects vary"
+
+
+class CheckFailed(WasmError, AssertionError):
+    """A check found what it looks for. `step` says where."""
+
+    def __init__(self, step: str, text: str) -> None:
+        super().__init__(step, text)
+        self.step = step
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class RoundTrip(NamedTuple):
+    """What was compared and found equal. `calls`: how many were observed; `unobserved`: what was not, and why."""
+
+    calls: int
+    unobserved: tuple[str, ...]
+
+
+class Reproducibility(NamedTuple):
+    """Whether all compiles gave the same bytes; if not, in which step what differs, and why that is no failure."""
+
+    equal: bool
+    difference: str = ""
+    excuse: str = ""
+
+
+# An event is a tuple that begins with what it is called in messages.
+Event = tuple[Any, ...]
+
+
+def check_round_trip(
+    module: Module,
+    calls: Sequence[tuple[Any, ...]] | None = None,
+    *,
+    imports: Imports | Callable[[], Imports] | None = None,
+    seed: int = 0,
+) -> RoundTrip:
+    """Serialize and load `module`, and compare what is loaded with what its Wasm compiles to.
+
+    Loaded are: its artifact in its own engine process, in the fresh one that compiled the Wasm once more, and in a
+    fresh one in another working directory. Compared are names, imports, exports with their types, custom sections,
+    and what calls let the outside see: results as bits, traps, host calls, and at the end memories, globals, tables.
+
+    `calls`: `[("parse", 0, 16), ("count",)]`, made in this order on one instance; derived from the exports' types and
+    `seed` (one instance per function) if there are none. `imports`: as of `wasm_instance`, or a function that makes
+    them for each instance; without it functions that return zeros, and memories and globals as asked for.
+    Raises `CheckFailed`.
+    """
+    artifact = module.serialize()
+    sections = list(binary.custom_sections(module.wasm, module.path))
+    sequences = derived_calls(module.exports, seed) if calls is None else [_given(module, calls)]
+    make_imports = _maker(module, imports)
+    if make_imports is None:
+        sequences = []
+    with _bench(module) as compiling, tempfile.TemporaryDirectory() as elsewhere:
+        compiled = compiling.fresh()
+        reference = _structure(compiled, sections)
+        with _bench(module, cwd=elsewhere) as apart:
+            steps: list[tuple[str, Callable[[], Module]]] = [
+                ("reloaded in its own engine process", lambda: _reloaded(module, module._code._connect, artifact)),
+                ("reloaded in the engine process that compiled it", lambda: compiling.reloaded(artifact)),
+                ("reloaded in a fresh engine process, in another directory", lambda: apart.reloaded(artifact)),
+            ]
+            for step, load in steps:
+                _compare(module, step, [reference], [_structure(_loading(module, step, load), sections)])
+                if load().serialize() != artifact:
+                    raise CheckFailed(step, f"{module.path} on {module.backend}, {step}: it serializes to other bytes")
+            observed, stuck = _observe_fresh(compiled, sequences, make_imports, derived=calls is None)
+            for step, load in steps[1:]:
+                for sequence, events in observed:
+                    again = _observe(load, sequence, make_imports, MORE)
+                    _compare(module, step, events, [("it did not end",)] if again is None else again)
+    missing = ["its calls: it imports a table, which Python cannot make"] if make_imports is None else []
+    return RoundTrip(sum(len(sequence) for sequence, _ in observed), (*missing, *stuck))
+
+
+def check_reproducible(module: Module, *, strict: bool = False) -> Reproducibility:
+    """Compile five times: twice in one process, in another, in another directory, with RAYON_NUM_THREADS=1.
+
+    Raises `CheckFailed` where artifacts differ; for singlepass, whose code may differ in the order of saved
+    registers, and for the Dylib engine's shared objects, only if `strict`.
+    """
+    with tempfile.TemporaryDirectory() as elsewhere:
+        with _bench(module) as one:
+            first = one.fresh().serialize()
+            artifacts = {"compiled twice in one process": one.fresh().serialize()}
+        for step, cwd, environment in (
+            ("compiled in another process", None, {}),
+            ("compiled in another directory", elsewhere, {}),
+            ("compiled with RAYON_NUM_THREADS=1", None, {"RAYON_NUM_THREADS": "1"}),
+        ):
+            with _bench(module, cwd=cwd, environment=environment) as another:
+                artifacts[step] = another.fresh().serialize()
+    for step, artifact in artifacts.items():
+        if artifact != first:
+            found = f"{step}: {difference(first, artifact)}"
+            excuse = _excuse(module.backend)
+            if strict or not excuse:
+                raise CheckFailed(step, f"{module.path} on {module.backend} is not reproducible, {found}")
+            return Reproducibility(False, found, excuse)
+    return Reproducibility(True)
+
+
+def _excuse(backend: str) -> str:
+    compiler, *more = backend.split("-")
+    return REGISTERS if compiler == "singlepass" else LINKED if "dylib" in more else ""
+
+
+# Engine processes of one check
+
+
+class _Bench:
+    """An engine process of the module's backend, started anew when it is lost."""
+
+    def __init__(self, module: Module, cwd: str | None, environment: Mapping[str, str]) -> None:
+        self._module = module
+        self._start = partial(module._code._connect().another, cwd=cwd, environment=environment)
+        self._connection: Connection | None = None
+        self._modules: dict[bytes, Module] = {}
+
+    def connection(self) -> Connection:
+        if self._connection is None or self._connection.lost is not None:
+            self.close()
+            self._connection = self._start()
+        return self._connection
+
+    def fresh(self) -> Module:
+        """Compiled here and now."""
+        module = self._module
+        strategy = Fresh(lambda backend, loading: None)
+        code = Code(
+            self.connection,
+            lambda connection, name: strategy(connection, module.wasm, module.digest, name),
+            module.path,
+        )
+        return Module(code, module.wasm, module.digest, module.path)
+
+    def reloaded(self, artifact: bytes) -> Module:
+        if artifact not in self._modules:
+            self._modules[artifact] = _reloaded(self._module, self.connection, artifact)
+        return self._modules[artifact]
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+@contextmanager
+def _bench(module: Module, cwd: str | None = None, environment: Mapping[str, str] = NO_MORE) -> Iterator[_Bench]:
+    bench = _Bench(module, cwd, environment)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def _reloaded(module: Module, connect: Callable[[], Connection], artifact: bytes) -> Module:
+    def load(connection: Connection, name: str) -> Loaded:
+        return Loaded(connection, *connection.deserialize(artifact, f"load of the artifact of {name}"))
+
+    return Module(Code(connect, load, module.path), module.wasm, module.digest, module.path)
+
+
+def _loading(module: Module, step: str, load: Callable[[], Module]) -> Module:
+    try:
+        return load()
+    except Exception as error:
+        raise CheckFailed(step, f"{module.path} on {module.backend} cannot be {step}: {error}") from error
+
+
+# What is compared
+
+
+def _structure(module: Module, sections: Sequence[str]) -> Event:
+    loaded = module._code.loaded(module.path)
+    name, imports, exports = loaded.description
+    kept = {
+        title: loaded.connection.custom_sections(loaded.handle, title, f"custom sections of {module.path}")
+        for title in sections
+    }
+    return ("its name, imports, exports and custom sections", name, imports, exports, kept)
+
+
+def _compare(module: Module, step: str, expected: Sequence[Event], found: Sequence[Event]) -> None:
+    for index, (wanted, event) in enumerate(zip(expected, found)):  # noqa: B905 (the lengths are compared below)
+        if wanted != event:
+            place = f" (event {index + 1})" if len(expected) > 1 else ""
+            raise CheckFailed(
+                step,
+                f"{module.path} on {module.backend}, {step}, is another program{place}\n"
+                f"    as compiled: {_event_text(wanted)}\n    as reloaded: {_event_text(event)}",
+            )
+    if len(expected) != len(found):
+        raise CheckFailed(
+            step,
+            f"{module.path} on {module.backend}, {step}, is another program: {len(found)} events "
+            f"instead of {len(expected)}",
+        )
+
+
+def _event_text(event: Event) -> str:
+    text = f"{event[0]}: {', '.join(map(str, event[1:]))}" if len(event) > 1 else str(event[0])
+    return text if len(text) <= 500 else text[:500] + " ..."
+
+
+# Observing
+
+
+def _given(module: Module, calls: Sequence[tuple[Any, ...]]) -> list[Call]:
+    return [(str(name), arguments) for name, *arguments in calls]  # type: ignore[misc]
+
+
+def _observe_fresh(
+    module: Module, sequences: Sequence[Sequence[Call]], make_imports: Any, *, derived: bool
+) -> tuple[list[tuple[Sequence[Call], list[Event]]], list[str]]:
+    """What each sequence lets be seen, and which cannot be observed since they do not end."""
+    observed: list[tuple[Sequence[Call], list[Event]]] = []
+    stuck: list[str] = []
+    for sequence in sequences:
+        if len(stuck) >= STUCK_LIMIT:
+            stuck.append(f"{sequence[0][0]}: after {STUCK_LIMIT} that did not end no more were tried")
+            continue
+        events = _observe(lambda: module, sequence, make_imports, LIMIT if derived else MORE)
+        if events is None:
+            stuck.append(f"{sequence[0][0]}: did not end within {LIMIT:g} s with arguments derived from its type")
+        else:
+            observed.append((sequence, events))
+    return observed, stuck
+
+
+def _observe(
+    load: Callable[[], Module], sequence: Sequence[Call], make_imports: Any, limit: float
+) -> list[Event] | None:
+    """What calls on a new instance let the outside see; None if that takes longer than `limit` seconds."""
+    module = load()
+    events: list[Event] = []
+    connection = module._code.loaded(module.path).connection
+    assert isinstance(connection, PipeConnection)
+    late: list[bool] = []
+
+    def stop() -> None:
+        late.append(True)
+        connection.kill()
+
+    timer = Timer(limit, stop)
+    timer.start()
+    try:
+        instance = module.instantiate(make_imports(events))
+        for name, arguments in sequence:
+            _observe_call(instance, name, arguments, events)
+        events += _state(instance)
+    except Trap as trap:
+        events.append(("the start", trap.kind.name))
+    except EngineLost as loss:
+        events.append(("the engine process was lost", loss.cause))
+    finally:
+        timer.cancel()
+    return None if late else events
+
+
+def _observe_call(instance: Instance, name: str, arguments: Sequence[Any], events: list[Event]) -> None:
+    function = instance.exports[name]
+    assert isinstance(function, Function)
+    values = tuple(arguments) if isinstance(arguments, tuple) else function._to_bits(arguments)
+    said = call_text(function, values)
+    try:
+        events.append((said, *function._native(values)))
+    except Trapped as trapped:
+        events.append((said, trapped.kind))
+    except EngineLost:
+        raise
+    except Exception as error:  # of a host function
+        events.append((said, type(error).__name__, str(error)))
+
+
+def _state(instance: Instance) -> Iterator[Event]:
+    """What is left when the calls are over."""
+    for name in instance.exports:
+        extern = instance.exports[name]
+        if isinstance(extern, Memory):
+            yield (f"memory {name!r}", extern.size, extern.digest())
+        elif isinstance(extern, Global):
+            yield (f"global {name!r}", _bits(extern))
+        elif isinstance(extern, Table):
+            yield (f"table {name!r}", extern.size)
+
+
+def _bits(variable: Global) -> object:
+    if variable.type.value_type in REFERENCE_TYPES:
+        return "a reference"
+    return variable._converter.to_bits((variable.value,))
+
+
+# Imports
+
+
+def _maker(module: Module, given: Any) -> Callable[[list[Event]], Any] | None:
+    """What makes the imports of one instance, and notes host calls; None where Python cannot make them."""
+    if given is not None:
+        return lambda events: _noting(given() if callable(given) else given, events)
+    if any(isinstance(type_, TableType) for type_ in module.imports.values()):
+        return None
+
+    def stubs(events: list[Event]) -> Any:
+        found: dict[str, dict[str, Any]] = {}
+        for (space, name), type_ in module.imports.items():
+            found.setdefault(space, {})[name] = _stub(type_)
+        return _noting(found, events)
+
+    return stubs
+
+
+def _stub(type_: Any) -> Any:
+    if isinstance(type_, MemoryType):
+        return Memory(type_.minimum, maximum=type_.maximum)
+    if isinstance(type_, GlobalType):
+        return Global(type_.value_type, 0, mutable=type_.mutable)
+    assert isinstance(type_, FunctionType)
+    zeros = tuple(0.0 if result in ("f32", "f64") else 0 for result in type_.results)
+    answer = zeros[0] if len(zeros) == 1 else (zeros or None)
+    return lambda *arguments: answer
+
+
+def _noting(imports: Any, events: list[Event]) -> Any:
+    """The same, each call of a Python function noted with its arguments and result."""
+
+    def noted(label: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            result = function(*arguments)
+            shown = [argument for argument in arguments if not isinstance(argument, Caller)]
+            events.append((f"host call {label}", repr(shown), repr(result)))
+            return result
+
+        return wraps(function)(call)
+
+    return {
+        space: {
+            name: value if isinstance(value, Extern) or not callable(value) else noted(f"{space}.{name}", value)
+            for name, value in names.items()
+        }
+        if isinstance(names, Mapping)
+        else names
+        for space, names in imports.items()
+    }

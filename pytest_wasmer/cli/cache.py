@@ -1,0 +1,206 @@
+"""`pytest-wasmer cache`: the store of artifacts, seen from outside."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_wasmer import settings
+from pytest_wasmer.artifacts import entry
+from pytest_wasmer.artifacts.seal import seal_file
+from pytest_wasmer.artifacts.store import Store, Unusable, open_store
+from pytest_wasmer.cli.engines import Engines, add_backends, cache_folder
+from pytest_wasmer.report.table import aligned
+from pytest_wasmer.runtime.errors import WasmError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+
+    from pytest_wasmer.artifacts.key import Parts
+    from pytest_wasmer.artifacts.store import Entry
+    from pytest_wasmer.cli.engines import Commands
+
+DAY = 86400
+SHOWN = 20
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser("cache", help="look at stored artifacts, and delete them")
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help=f"default: {settings.CACHE_DIR.variable}, else in the user's cache directory, as pytest --wasm-cache-dir",
+    )
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions.add_parser("info", help="where it is, and how much is in it").set_defaults(command=info)
+    actions.add_parser("ls", help="a line per artifact, last used first").set_defaults(command=ls)
+    explaining = actions.add_parser("explain", help="say for a module what is stored, and what misses and why")
+    explaining.add_argument("file", metavar="FILE", help=".wasm or .wat")
+    add_backends(explaining)
+    explaining.set_defaults(command=explain)
+    pruning = actions.add_parser("prune", help="delete what is too old or too much, least recently used first")
+    pruning.add_argument(
+        "--older-than",
+        default=settings.CACHE_MAX_AGE.default,
+        metavar="DAYS",
+        help=f"days without use (default: {settings.CACHE_MAX_AGE.default})",
+    )
+    pruning.add_argument(
+        "--max-size",
+        default=settings.CACHE_MAX_SIZE.default,
+        metavar="SIZE",
+        help=f"e.g. '500 MiB' (default: {settings.CACHE_MAX_SIZE.default})",
+    )
+    pruning.set_defaults(command=prune)
+    clearing = actions.add_parser("clear", help="delete all of it")
+    clearing.set_defaults(command=clear)
+    for deleting in (pruning, clearing):
+        deleting.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _store(options: Namespace) -> Store:
+    root = options.dir or os.environ.get(settings.CACHE_DIR.variable) or cache_folder() / "artifacts"
+    try:
+        return open_store(Path(root), seal_file())
+    except Unusable as unusable:
+        raise WasmError(str(unusable)) from None
+
+
+def info(options: Namespace) -> int:
+    store = _store(options)
+    entries = store.entries()
+    rows = [
+        ("directory", str(store.root)),
+        ("seal key", str(seal_file())),
+        ("artifacts", str(len(entries))),
+        ("size", _size(sum(item.size for item in entries))),
+        ("hits", str(sum(item.hits for item in entries))),
+    ]
+    if entries:
+        rows += [("last used", _age(entries[-1].used)), ("longest unused", _age(entries[0].used))]
+    print("\n".join(aligned(rows, texts=2)))
+    return 0
+
+
+def ls(options: Namespace) -> int:
+    entries = _store(options).entries()
+    if entries:
+        print("\n".join(_listed(list(reversed(entries)))))
+    return 0
+
+
+def _listed(entries: Sequence[Entry]) -> list[str]:
+    rows = [("module", "backend", "size", "made", "used", "hits")]
+    for item in entries:
+        rows.append(
+            (
+                item.parts.module[:16],
+                _backend(item.parts),
+                _size(item.size),
+                _age(item.made),
+                _age(item.used),
+                str(item.hits),
+            )
+        )
+    return aligned(rows, texts=2)
+
+
+def explain(options: Namespace) -> int:
+    """Exit status 0 if every backend has a good artifact, 1 if not."""
+    store = _store(options)
+    missing = False
+    with Engines() as engines:
+        for backend in engines.select(options.backends):
+            parts = engines.parts(backend)._replace(module=engines.digest(backend, options.file))
+            said = _said(store, parts)
+            missing = missing or not said.startswith("stored")
+            print(f"{backend}: {said}")
+    return int(missing)
+
+
+def _said(store: Store, parts: Parts) -> str:
+    """What is stored for these parts, or why nothing is."""
+    place = store.place(parts)
+    entries = store.of_module(parts.module)
+    try:
+        _, seconds = entry.read(*place)
+    except entry.Broken as broken:
+        return f"refused: {broken}; the next run compiles it again ({place.path})"
+    except entry.Absent:
+        others = [
+            item for item in entries if (item.parts.engine, item.parts.compiler) == (parts.engine, parts.compiler)
+        ]
+        others = [item for item in others if item.parts.kind == parts.kind]
+        if not others:
+            return f"not stored: this module (SHA-256 {parts.module[:16]}...) was never compiled for it"
+        nearest = min(others, key=lambda item: len(parts.differences(item.parts)))
+        return f"not stored: same module, other {_differences(parts, nearest.parts)}"
+    (found,) = [item for item in entries if str(item.path) == place.path]
+    return (
+        f"stored {_age(found.made)} ago, {_size(found.size)}, last used {_age(found.used)} ago, {found.hits} hits, "
+        f"saves {seconds:.3f} s\n    {place.path}"
+    )
+
+
+def _differences(wanted: Parts, stored: Parts) -> str:
+    names = wanted.differences(stored)
+    return "; ".join(f"{name} (stored: {getattr(stored, name)}, here: {getattr(wanted, name)})" for name in names)
+
+
+def prune(options: Namespace) -> int:
+    store = _store(options)
+    size = settings.size_in_bytes(settings.CACHE_MAX_SIZE, settings.Setting(options.max_size, "--max-size"))
+    age = settings.days(settings.CACHE_MAX_AGE, settings.Setting(options.older_than, "--older-than"))
+    entries = store.prunable(size, age * DAY)
+    if not entries:
+        print("nothing to delete")
+        return 0
+    return _delete(store, entries, options, lambda: store.remove(entries))
+
+
+def clear(options: Namespace) -> int:
+    store = _store(options)
+    return _delete(store, store.entries(), options, store.clear)
+
+
+def _delete(store: Store, entries: Sequence[Entry], options: Namespace, work: Callable[[], None]) -> int:
+    """Say what goes, ask, and do it."""
+    print(f"{len(entries)} artifacts ({_size(sum(item.size for item in entries))}) in {store.root} will be deleted")
+    if entries:
+        print("\n".join(_listed(entries[:SHOWN])))
+    if len(entries) > SHOWN:
+        print(f"and {len(entries) - SHOWN} more")
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise WasmError("nobody can be asked here, nothing was deleted: add --yes")
+        if input("Delete? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing was deleted")
+            return 1
+    work()
+    print("deleted")
+    return 0
+
+
+def _backend(parts: Parts) -> str:
+    return parts.compiler if parts.kind in ("universal", "") else f"{parts.compiler}-{parts.kind}"
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _age(moment: float) -> str:
+    seconds = max(0.0, time.time() - moment)
+    for unit, length in (("d", DAY), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

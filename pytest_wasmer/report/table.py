@@ -1,0 +1,21 @@
+"""Tables on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def aligned(rows: Sequence[Sequence[str]], texts: int = 1) -> list[str]:
+    """A line per row: the first `texts` columns to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(_cells(row, widths, texts)).rstrip() for row in rows]
+
+
+def _cells(row: Sequence[str], widths: Sequence[int], texts: int) -> list[str]:
+    return [
+        cell.ljust(width) if index < texts else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]

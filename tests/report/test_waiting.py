@@ -1,0 +1,111 @@
+"""What a terminal shows while a test waits for a compile."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_wasmer.report.waiting import Board, Waiting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+
+SLOW = """
+    from fake_engine import module
+
+    SLOW = module(seconds=3.5)
+
+    def test_slow(wasm_module):
+        wasm_module(SLOW)
+"""
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """What a terminal gets to see of a run of pytest."""
+    import pty
+
+    command = [sys.executable, "-m", "pytest", "-p", "pytest_wasmer.plugin", *arguments]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.execv(sys.executable, command)
+    parts = []
+    while True:
+        try:
+            part = os.read(terminal, 1 << 16)
+        except OSError:  # Linux: the other side is closed
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(terminal)
+    os.waitpid(process, 0)
+    return b"".join(parts).decode()
+
+
+@posix
+@pytest.mark.parametrize("plugins", [(), ("-p", "xdist.plugin", "-n1")], ids=["alone", "xdist"])
+def test_names_module_and_compiler_and_counts(
+    fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, plugins: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("CI", raising=False)
+    fakes.makepyfile(SLOW)
+    shown = run(fakes.path, "--wasm-backends=fake-a", "--wasm-cache=off", *plugins)
+    assert "1 passed" in shown
+    assert re.findall(r"\[fake-a compiles <bytes>: (\d) s\]", shown)[:1] in (["2"], ["3"])
+    # It is taken away again.
+    assert shown.rindex("\033[K") > shown.rindex("compiles <bytes>")
+
+
+@posix
+def test_not_on_ci(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("CI", "true")
+    fakes.makepyfile(SLOW)
+    shown = run(fakes.path, "--wasm-backends=fake-a", "--wasm-cache=off")
+    assert "1 passed" in shown
+    assert "compiles" not in shown
+
+
+def test_not_without_a_terminal(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    fakes.makepyfile(SLOW)
+    result = fakes.runpytest_subprocess("--wasm-backends=fake-a", "--wasm-cache=off")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*compiles*")
+
+
+def test_what_is_quick_is_not_shown() -> None:
+    shown: list[str] = []
+    with Waiting(shown.append)("llvm compiles it"):
+        pass
+    assert shown == []
+
+
+def test_it_is_taken_away_also_when_the_compile_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_wasmer.report.waiting.PATIENCE", 0.01)
+    shown: list[str] = []
+
+    def fail() -> None:
+        while not shown:
+            pass
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), Waiting(shown.append)("llvm compiles it"):
+        fail()
+    assert shown[0] == "[llvm compiles it: 0 s]"
+    assert shown[-1] == ""
+
+
+def test_no_board_without_a_terminal(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    board = Board(pytestconfig)
+    assert board.folder is None
+    board.close()
