@@ -55,11 +55,19 @@ class Entry(NamedTuple):
     """A stored artifact: `size` in bytes of the file, `made` and `used` in seconds since the epoch."""
 
     path: Path
-    parts: Parts
     size: int
     made: float
     used: float
     hits: int
+
+    @property
+    def parts(self) -> Parts | None:
+        """What it says of itself; None if it cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                return parts_from(file.read(1 << 14))
+        except OSError:
+            return None
 
 
 class Store:
@@ -86,8 +94,8 @@ class Store:
         lock = None
         with suppress(OSError, NotImplementedError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = FileLock(path, mode=0o600, poll_interval=LOCK_POLL)
-            lock.acquire()
+            lock = FileLock(path, mode=0o600)
+            lock.acquire(poll_interval=LOCK_POLL)
         try:
             yield
         finally:
@@ -96,14 +104,14 @@ class Store:
                     lock.release()
 
     def entries(self) -> list[Entry]:
-        """All readable ones, least recently used first."""
+        """All of them, least recently used first."""
         found = [self._entry(path) for path in self._files(ARTIFACT)]
         return sorted([item for item in found if item is not None], key=lambda item: (item.used, item.path))
 
     def of_module(self, digest: str) -> list[Entry]:
         """Those of one module, by its SHA-256."""
         found = [self._entry(path) for path in sorted((self._top / digest[:16]).glob(f"*{ARTIFACT}"))]
-        return [item for item in found if item is not None and item.parts.module == digest]
+        return [item for item in found if item is not None and item.parts is not None and item.parts.module == digest]
 
     def _files(self, *suffixes: str) -> Iterator[Path]:
         with suppress(OSError):
@@ -115,15 +123,14 @@ class Store:
 
     def _entry(self, path: Path) -> Entry | None:
         try:
-            with open(path, "rb") as file:
-                parts, status = parts_from(file.read(1 << 14)), os.fstat(file.fileno())
+            status = path.stat()
         except OSError:
             return None
         used, hits = status.st_mtime, 0
         with suppress(OSError):
             uses = os.stat(entry.uses(str(path)))
             used, hits = max(used, uses.st_mtime), uses.st_size
-        return None if parts is None else Entry(path, parts, status.st_size, status.st_mtime, used, hits)
+        return Entry(path, status.st_size, status.st_mtime, used, hits)
 
     def prunable(
         self, max_size: float, max_age: float, in_use: Collection[str] = (), grace: float = GRACE
@@ -185,7 +192,7 @@ def open_store(root: Path, seal_file: Path) -> Store:
         (root / VERSION).mkdir(mode=0o700, exist_ok=True)
         _check(root / VERSION)
     except OSError as error:
-        raise Unusable(f"{root}: {error.strerror}") from None
+        raise Unusable(f"{error.filename or root}: {error.strerror}") from None
     try:
         return Store(root, seal_key(seal_file))
     except OSError as error:

@@ -97,10 +97,11 @@ def ls(options: Namespace) -> int:
 def _listed(entries: Sequence[Entry]) -> list[str]:
     rows = [("module", "backend", "size", "made", "used", "hits")]
     for item in entries:
+        parts = item.parts
         rows.append(
             (
-                item.parts.module[:16],
-                _backend(item.parts),
+                parts.module[:16] if parts else item.path.parent.name,
+                _backend(parts) if parts else "unreadable",
                 _size(item.size),
                 _age(item.made),
                 _age(item.used),
@@ -132,19 +133,25 @@ def _said(store: Store, parts: Parts) -> str:
     except entry.Broken as broken:
         return f"refused: {broken}; the next run compiles it again ({place.path})"
     except entry.Absent:
-        others = [
-            item for item in entries if (item.parts.engine, item.parts.compiler) == (parts.engine, parts.compiler)
-        ]
-        others = [item for item in others if item.parts.kind == parts.kind]
-        if not others:
-            return f"not stored: this module (SHA-256 {parts.module[:16]}...) was never compiled for it"
-        nearest = min(others, key=lambda item: len(parts.differences(item.parts)))
-        return f"not stored: same module, other {_differences(parts, nearest.parts)}"
+        return _absent(parts, [item.parts for item in entries if item.parts is not None])
     (found,) = [item for item in entries if str(item.path) == place.path]
     return (
         f"stored {_age(found.made)} ago, {_size(found.size)}, last used {_age(found.used)} ago, {found.hits} hits, "
         f"saves {seconds:.3f} s\n    {place.path}"
     )
+
+
+def _absent(parts: Parts, stored: Sequence[Parts]) -> str:
+    """Why there is none, by what there is of the same module."""
+    alike = [
+        other
+        for other in stored
+        if (other.engine, other.compiler, other.kind) == (parts.engine, parts.compiler, parts.kind)
+    ]
+    if not alike:
+        return f"not stored: this module (SHA-256 {parts.module[:16]}...) was never compiled for it"
+    nearest = min(alike, key=lambda other: len(parts.differences(other)))
+    return f"not stored: same module, other {_differences(parts, nearest)}"
 
 
 def _differences(wanted: Parts, stored: Parts) -> str:
@@ -158,7 +165,7 @@ def prune(options: Namespace) -> int:
     age = settings.days(settings.CACHE_MAX_AGE, settings.Setting(options.older_than, "--older-than"))
     entries = store.prunable(size, age * DAY)
     if not entries:
-        print("nothing to delete")
+        print("nothing to delete (what was used within the last hour may be in use)")
         return 0
     return _delete(store, entries, options, lambda: store.remove(entries))
 

@@ -66,6 +66,16 @@ def plain(text: str) -> str:
     return text
 
 
+def quiet(text: str) -> str:
+    """Without the pages that gcc prints before it fails: Dylib runs it with -v, and shows commands after a space."""
+    head, gcc, said = text.partition("\nstderr:")
+    if not gcc:
+        return text
+    lines = said.removesuffix("\nstdout:").splitlines()
+    after = max([number for number, line in enumerate(lines, 1) if line.startswith(" ")], default=0)
+    return "\n".join([head, *lines[after:]])
+
+
 def expose(wasmer: Any) -> None:
     """Let the code that the Dylib engine loads find Wasmer's functions, to which it is not linked."""
     import ctypes
@@ -161,7 +171,7 @@ class WheelsEngine(Engine):
         except RuntimeError as error:
             # `validate` alone does not tell: it accepts modules that the compiler then refuses.
             valid = self._wasmer.Module.validate(store, wasm)
-            raise Refused("compile" if valid else "validate", plain(str(error))) from None
+            raise Refused("compile" if valid else "validate", quiet(plain(str(error)))) from None
         except BaseException as error:
             if is_panic(error):
                 raise Refused("panic", str(error)) from None
