@@ -11,6 +11,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from figures.artifacts import example_project, store_cold, store_counts, store_speedup, store_warm
 from figures.calls import call_direct, call_pipe, map_10_000
 from figures.memory import memory
 from figures.startup import engine_start, no_wasm
@@ -29,6 +30,11 @@ TOPICS: dict[str, Callable[[], Iterator[Figure]]] = {
     "parametrized": parametrized,
     "memory": memory,
     "call-direct": call_direct,
+    "store-counts": store_counts,
+    "store-warm": store_warm,
+    "store-speedup": store_speedup,
+    "store-cold": store_cold,
+    "example-project": example_project,
 }
 
 
@@ -36,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if options.list:
         for name, topic in TOPICS.items():
-            print(f"{name:14} {topic.__doc__}")
+            print(f"{name:15} {topic.__doc__}")
         return
     figures = []
     for figure in _measured(options.names or TOPICS):
@@ -68,7 +74,7 @@ def _measured(names: Iterable[str]) -> Iterator[Figure]:
 def _line(figure: Figure) -> str:
     verdict = "ok" if figure.ok else "miss"
     value = f"{figure.value:.2f} {figure.unit}"
-    return f"{figure.name:36} {value:>20}  goal <= {figure.goal:<4g} {verdict:4}  ({figure.note})"
+    return f"{figure.name:36} {value:>20}  goal {figure.relation} {figure.goal:<4g} {verdict:4}  ({figure.note})"
 
 
 def _json(figures: Sequence[Figure]) -> str:

@@ -97,6 +97,7 @@ def check_round_trip(
     them for each instance; without it functions that return zeros, and memories and globals as asked for.
     Raises `CheckFailed`.
     """
+    __tracebackhide__ = True
     artifact = module.serialize()
     sections = list(binary.custom_sections(module.wasm, module.path))
     sequences = derived_calls(module.exports, seed) if calls is None else [_given(module, calls)]
@@ -131,6 +132,7 @@ def check_reproducible(module: Module, *, strict: bool = False) -> Reproducibili
     Raises `CheckFailed` where artifacts differ; for singlepass, whose code may differ in the order of saved
     registers, and for the Dylib engine's shared objects, only if `strict`.
     """
+    __tracebackhide__ = True
     with tempfile.TemporaryDirectory() as elsewhere:
         with _bench(module) as one:
             first = one.fresh().serialize()
@@ -214,6 +216,7 @@ def _reloaded(module: Module, connect: Callable[[], Connection], artifact: bytes
 
 
 def _loading(module: Module, step: str, load: Callable[[], Module]) -> Module:
+    __tracebackhide__ = True
     try:
         return load()
     except Exception as error:
@@ -234,6 +237,7 @@ def _structure(module: Module, sections: Sequence[str]) -> Event:
 
 
 def _compare(module: Module, step: str, expected: Sequence[Event], found: Sequence[Event]) -> None:
+    __tracebackhide__ = True
     for index, (wanted, event) in enumerate(zip(expected, found)):  # noqa: B905 (the lengths are compared below)
         if wanted != event:
             place = f" (event {index + 1})" if len(expected) > 1 else ""
@@ -266,6 +270,7 @@ def _observe_fresh(
     module: Module, sequences: Sequence[Sequence[Call]], make_imports: Any, *, derived: bool
 ) -> tuple[list[tuple[Sequence[Call], list[Event]]], list[str]]:
     """What each sequence lets be seen, and which cannot be observed since they do not end."""
+    __tracebackhide__ = True
     observed: list[tuple[Sequence[Call], list[Event]]] = []
     stuck: list[str] = []
     for sequence in sequences:
@@ -273,6 +278,11 @@ def _observe_fresh(
             stuck.append(f"{sequence[0][0]}: after {STUCK_LIMIT} that did not end no more were tried")
             continue
         events = _observe(lambda: module, sequence, make_imports, LIMIT if derived else MORE)
+        if events is None and not derived:
+            raise WasmError(
+                f"{module.path} on {module.backend}: the given calls did not end within {MORE:g} s, so that nothing "
+                "was compared"
+            )
         if events is None:
             stuck.append(f"{sequence[0][0]}: did not end within {LIMIT:g} s with arguments derived from its type")
         else:
@@ -284,6 +294,7 @@ def _observe(
     load: Callable[[], Module], sequence: Sequence[Call], make_imports: Any, limit: float
 ) -> list[Event] | None:
     """What calls on a new instance let the outside see; None if that takes longer than `limit` seconds."""
+    __tracebackhide__ = True
     module = load()
     events: list[Event] = []
     connection = module._code.loaded(module.path).connection
@@ -311,6 +322,7 @@ def _observe(
 
 
 def _observe_call(instance: Instance, name: str, arguments: Sequence[Any], events: list[Event]) -> None:
+    __tracebackhide__ = True
     function = instance.exports[name]
     assert isinstance(function, Function)
     values = tuple(arguments) if isinstance(arguments, tuple) else function._to_bits(arguments)

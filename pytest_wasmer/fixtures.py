@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from pytest_wasmer.variants import backend_in
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
@@ -31,8 +33,6 @@ class Backend(str):
 
     @classmethod
     def of(cls, variant: str) -> Backend:
-        from pytest_wasmer.selection import backend_in
-
         backend = cls(backend_in(variant))
         backend.variant = variant
         return backend

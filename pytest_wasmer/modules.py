@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_wasmer import settings
 from pytest_wasmer.artifacts.key import parts_of
 from pytest_wasmer.report.waiting import waiting
-from pytest_wasmer.selection import FRESH, backend_in
+from pytest_wasmer.variants import FRESH, backend_in
 from pytest_wasmer.wasm import artifact
 from pytest_wasmer.wasm.loading import Fresh, Reloaded
 from pytest_wasmer.wasm.module import Loader, module_of

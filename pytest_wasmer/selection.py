@@ -8,6 +8,7 @@ import pytest
 
 from pytest_wasmer import markers, settings
 from pytest_wasmer.fixtures import FIXTURE
+from pytest_wasmer.variants import backend_in, variant, variants_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from pytest_wasmer.settings import Setting
 
 GROUPS = ("all", "available")
-
-# What `--wasm-artifacts=both` runs each test on. A *variant* is a backend and one of these: "llvm-fresh".
-FRESH, RELOADED = "fresh", "reloaded"
 
 
 class Selection(NamedTuple):
@@ -35,19 +33,6 @@ class Selection(NamedTuple):
     def variants(self) -> list[str]:
         """What a test runs on, as its id says: a backend, or "llvm-fresh"."""
         return [variant(name, code) for name in self.names for code in self.codes]
-
-
-def variant(backend: str, code: str) -> str:
-    return f"{backend}-{code}" if code else backend
-
-
-def backend_in(variant: str) -> str:
-    return variant.removesuffix(f"-{FRESH}").removesuffix(f"-{RELOADED}")
-
-
-def variants_of(backends: Sequence[str]) -> list[str]:
-    """All that these may be run as, in order."""
-    return [variant(name, code) for name in backends for code in ("", FRESH, RELOADED)]
 
 
 def select(setting: Setting, registry: Registry, codes: tuple[str, ...] = ("",)) -> Selection:

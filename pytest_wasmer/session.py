@@ -11,6 +11,7 @@ import pytest
 
 from pytest_wasmer import settings
 from pytest_wasmer.fixtures import FACTORIES, FIXTURE
+from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
     import os
@@ -57,13 +58,12 @@ class WasmSession:
 
     @cached_property
     def registry(self) -> Registry:
-        from pytest_wasmer import selection
         from pytest_wasmer.engines.registry import Registry
 
         registered = self._config.hook.pytest_wasmer_backends(config=self._config)
         specs = [spec for specs in registered for spec in specs]
         for spec in specs:
-            if selection.backend_in(spec.name) != spec.name:
+            if backend_in(spec.name) != spec.name:
                 raise pytest.UsageError(f"backend {spec.name!r}: names that end like this are of --wasm-artifacts=both")
         return Registry(specs, self.cache)
 
@@ -71,7 +71,7 @@ class WasmSession:
     def selection(self) -> Selection:
         from pytest_wasmer import selection
 
-        codes = (selection.FRESH, selection.RELOADED) if self.settings.artifacts.value == "both" else ("",)
+        codes = (FRESH, RELOADED) if self.settings.artifacts.value == "both" else ("",)
         return selection.select(self.settings.backends, self.registry, codes)
 
     @cached_property
@@ -118,9 +118,8 @@ class WasmSession:
 
     def _spec(self, variant: str) -> BackendSpec:
         """What runs a variant: each has an engine of its own, so that what was made on one cannot serve another."""
-        from pytest_wasmer import selection
 
-        return self.registry.spec(selection.backend_in(variant))._replace(name=variant)
+        return self.registry.spec(backend_in(variant))._replace(name=variant)
 
     def unparametrized_variant(self) -> str:
         """What the running test runs on, which has no parameter for it. Fails or skips the test."""
@@ -238,7 +237,6 @@ class WasmSession:
         if "tally" not in self.__dict__:
             return []
         from pytest_wasmer.report.terminal import missing_lines, table
-        from pytest_wasmer.selection import variants_of
 
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else missing_lines(self.selection)

@@ -15,6 +15,7 @@ import pytest_wasmer.runtime.pipe
 import pytest_wasmer.wasm.module  # noqa: F401
 from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, BackendSpec, Registry
 from pytest_wasmer.runtime.pool import EnginePool
+from pytest_wasmer.settings import INI_ONLY, OPTIONS
 from tests import fake_engine
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
-        for name in ("PYTEST_WASMER_BACKENDS", "PYTEST_WASMER_ISOLATION", "PYTEST_ADDOPTS"):
-            patch.delenv(name, raising=False)
+        for option in (*OPTIONS, *INI_ONLY):
+            patch.delenv(option.variable, raising=False)
+        patch.delenv("PYTEST_ADDOPTS", raising=False)
         yield
 
 

@@ -124,7 +124,7 @@ class FakeEngine(Engine):
     def serialize(self, module: Native) -> bytes:
         return b"fake artifact of " + self.name.encode() + module.wasm
 
-    def deserialize(self, artifact: bytes) -> Native:
+    def deserialize(self, artifact: bytes, joint: bool | None = None) -> Native:
         if not artifact.startswith(b"fake artifact of "):
             raise SystemError("not sealed")  # as a real engine, which segfaults
         return FakeModule(artifact[artifact.index(b"\0asm") :])

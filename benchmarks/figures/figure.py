@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Figure(NamedTuple):
-    """A measured `value` in `unit`; `ok` when it is at most `goal`. `note`: what it was made of."""
+    """A measured `value` in `unit`; `ok` when its `relation` to the `goal` holds. `note`: what it was made of."""
 
     name: str
     value: float
@@ -20,10 +20,19 @@ class Figure(NamedTuple):
     goal: float
     ok: bool
     note: str
+    relation: str = "<="
 
 
 def at_most(goal: float, name: str, value: float, unit: str, note: str) -> Figure:
     return Figure(name, value, unit, goal, value <= goal, note)
+
+
+def at_least(goal: float, name: str, value: float, unit: str, note: str) -> Figure:
+    return Figure(name, value, unit, goal, value >= goal, note, ">=")
+
+
+def exactly(goal: float, name: str, value: float, unit: str, note: str) -> Figure:
+    return Figure(name, value, unit, goal, value == goal, note, "==")
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -36,6 +36,7 @@ def run(command: Sequence[str], directory: Path, arguments: Sequence[str], **var
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     environment |= {
         "XDG_CACHE_HOME": str(cache_directory()),
+        "XDG_DATA_HOME": str(cache_directory()),
         "PYTHONPYCACHEPREFIX": str(cache_directory() / "bytecode"),
         **variables,
     }

@@ -3,7 +3,7 @@
     pytest-wasmer artifact 1
     module: "5f3a..."                 the *head*: the key parts, a line each
     ...
-    compiled in 0000012.345678 s
+    compiled in 0000012.345678 s, alone
     seal 9c1e...                      HMAC-SHA-256 of all lines above and the artifact
     <the artifact>
 
@@ -23,16 +23,21 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     class Stored(NamedTuple):
-        """What `read` returns; at run time an ordinary tuple. `seconds`: what the compile took."""
+        """What `read` returns; at run time an ordinary tuple.
+
+        `seconds`: what the compile took; `joint`: see `engines.api.Engine.is_joint`.
+        """
 
         artifact: bytes
         seconds: float
+        joint: bool
 
 
 TITLE = "pytest-wasmer artifact 1"
-COMPILED = "compiled in {:014.6f} s\n"
+COMPILED = "compiled in {:014.6f} s, {}\n"
+JOINT = "joint", "alone"
 SEAL = "seal {}\n"
-SECONDS_SIZE = len(COMPILED.format(0))
+SECONDS_SIZE = len(COMPILED.format(0, JOINT[0]))
 SEAL_SIZE = len(SEAL.format("0" * 64))
 TEMPORARY = ".tmp"
 
@@ -61,7 +66,8 @@ def read(path: str, head: bytes, key: bytes) -> Stored:
     sealed, seal = lines[:-SEAL_SIZE], lines[-SEAL_SIZE:]
     if not _equal(seal, _seal(key, sealed, artifact)):
         raise Broken("its seal does not fit: damaged, or sealed with another key")
-    return (artifact, float(sealed[len(head) :].split()[2]))  # type: ignore[return-value]
+    words = sealed[len(head) :].decode().split()
+    return (artifact, float(words[2]), words[4] == JOINT[0])  # type: ignore[return-value]
 
 
 def _read_all(file: object, size: int) -> bytes:
@@ -76,16 +82,17 @@ def _read_all(file: object, size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def write(path: str, head: bytes, key: bytes, artifact: bytes, seconds: float) -> None:
-    """Store it: all of it or nothing, whoever else reads, writes or dies. Raises OSError."""
-    sealed = head + COMPILED.format(seconds).encode()
+def write(path: str, head: bytes, key: bytes, artifact: bytes, seconds: float, joint: bool = False) -> bytes:
+    """Store it: all of it or nothing, whoever else reads, writes or dies. The lines before it. Raises OSError."""
+    sealed = head + COMPILED.format(seconds, JOINT[0] if joint else JOINT[1]).encode()
+    lines = sealed + _seal(key, sealed, artifact)
     folder, name = os.path.split(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     temporary = os.path.join(folder, f".{name[:20]}-{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
         try:
-            for part in (sealed + _seal(key, sealed, artifact), artifact):
+            for part in (lines, artifact):
                 view = memoryview(part)
                 while view:
                     view = view[os.write(descriptor, view) :]
@@ -99,6 +106,19 @@ def write(path: str, head: bytes, key: bytes, artifact: bytes, seconds: float) -
         except OSError:
             pass
         raise
+    return lines
+
+
+def reread(path: str, lines: bytes, artifact: bytes) -> bytes:
+    """The artifact as it is in the file that was just written. Raises OSError; `Broken` if it is gone or changed."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            found, again = file.read(len(lines)), _read_all(file, len(artifact) + 1)
+    except FileNotFoundError:
+        raise Broken("it is gone") from None
+    if (found, again) != (lines, artifact):
+        raise Broken("it is not what was written")
+    return again
 
 
 def note_use(path: str) -> None:

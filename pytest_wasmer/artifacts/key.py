@@ -41,11 +41,8 @@ class Parts(NamedTuple):
 
     def key(self) -> str:
         """SHA-256 over the parts in this order, each after its length (8 bytes, little-endian), in hex."""
-        digest = hashlib.sha256()
-        for part in self:
-            content = part.encode()
-            digest.update(len(content).to_bytes(8, "little") + content)
-        return digest.hexdigest()
+        contents = [part.encode() for part in self]
+        return hashlib.sha256(b"".join([len(text).to_bytes(8, "little") + text for text in contents])).hexdigest()
 
     def head(self) -> bytes:
         """The first lines of an entry: readable, and unlike those of any other parts."""

@@ -76,14 +76,12 @@ class Store:
     def __init__(self, root: Path, seal: bytes) -> None:
         self.root = root
         self._seal = seal
-
-    @property
-    def _top(self) -> Path:
-        return self.root / VERSION
+        self._top = root / VERSION
+        self._place = str(self._top)
 
     def place(self, parts: Parts) -> Place:
-        folder = self._top / parts.module[:16]
-        return Place(str(folder / f"{parts.key()}{ARTIFACT}"), parts.head(), self._seal)
+        path = os.path.join(self._place, parts.module[:16], f"{parts.key()}{ARTIFACT}")
+        return Place(path, parts.head(), self._seal)
 
     @contextmanager
     def lock(self, place: Place) -> Iterator[None]:
@@ -92,7 +90,8 @@ class Store:
 
         path = Path(place.path).with_suffix(LOCK)
         lock = None
-        with suppress(OSError, NotImplementedError):
+        # filelock warns where it takes a weaker lock, and warnings may be errors.
+        with suppress(OSError, NotImplementedError, UserWarning):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = FileLock(path, mode=0o600)
             lock.acquire(poll_interval=LOCK_POLL)
@@ -204,8 +203,6 @@ def _check(folder: Path) -> None:
     status = folder.lstat()
     if stat.S_ISLNK(status.st_mode):
         raise Unusable(f"{folder} is a symbolic link; name what it points to: {folder.resolve()}")
-    if not stat.S_ISDIR(status.st_mode):
-        raise Unusable(f"{folder} is not a directory")
     if sys.platform == "win32":  # access lists, which mode bits do not show
         return
     if status.st_uid != os.geteuid():
@@ -228,10 +225,9 @@ class Shelf:
         return self.store.place(self._parts._replace(module=digest))
 
     def is_wanted(self, place: Place) -> bool:
-        """Whether an entry there may be used, if there is one."""
-        if self._refreshed is None:
-            return True
+        """Whether there is an entry, made in this run if older ones are not to be used."""
         try:
-            return os.stat(place.path).st_mtime >= self._refreshed
+            made = os.stat(place.path).st_mtime
         except OSError:
             return False
+        return self._refreshed is None or made >= self._refreshed

@@ -62,15 +62,15 @@ def compile_(options: Namespace) -> int:
 def run(options: Namespace) -> int:
     kind = artifact.kind_in(options.artifact)
     headless = "headless-dylib" if kind == "dylib" else "headless"
-    spec = BackendSpec(headless, WHEELS, headless)
+    spec = BackendSpec(headless, WHEELS, headless, scratch=kind == "dylib")
     here = parts_of(Availability(spec, True, detail=f"wasmer {WHEEL_VERSION}"), {})._replace(compiler="")
     content, parts = artifact.read(options.artifact, here, trusted=options.trust, how_to_trust="--trust")
     with Engines() as engines:
         module = module_of(content, parts, engines.connect(spec), str(options.artifact))
-        function = module.instantiate().exports[options.function]
-        if not isinstance(function, Function):
-            raise WasmError(f"{options.function} of {options.artifact} is not a function that can be called")
         try:
+            function = module.instantiate().exports[options.function]
+            if not isinstance(function, Function):
+                raise WasmError(f"{options.function} of {options.artifact} is not a function that can be called")
             result = function(*_arguments(function, options.arguments))
         except Trap as trap:
             print(f"trap: {trap}")

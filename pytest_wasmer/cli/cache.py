@@ -13,7 +13,7 @@ from pytest_wasmer.artifacts import entry
 from pytest_wasmer.artifacts.seal import seal_file
 from pytest_wasmer.artifacts.store import Store, Unusable, open_store
 from pytest_wasmer.cli.engines import Engines, add_backends, cache_folder
-from pytest_wasmer.report.table import aligned
+from pytest_wasmer.report.table import aligned, counted, size_text
 from pytest_wasmer.runtime.errors import WasmError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def add(commands: Commands) -> None:
 def _store(options: Namespace) -> Store:
     root = options.dir or os.environ.get(settings.CACHE_DIR.variable) or cache_folder() / "artifacts"
     try:
-        return open_store(Path(root), seal_file())
+        return open_store(Path(root).expanduser(), seal_file())
     except Unusable as unusable:
         raise WasmError(str(unusable)) from None
 
@@ -78,7 +78,7 @@ def info(options: Namespace) -> int:
         ("directory", str(store.root)),
         ("seal key", str(seal_file())),
         ("artifacts", str(len(entries))),
-        ("size", _size(sum(item.size for item in entries))),
+        ("size", size_text(sum(item.size for item in entries))),
         ("hits", str(sum(item.hits for item in entries))),
     ]
     if entries:
@@ -88,9 +88,9 @@ def info(options: Namespace) -> int:
 
 
 def ls(options: Namespace) -> int:
-    entries = _store(options).entries()
-    if entries:
-        print("\n".join(_listed(list(reversed(entries)))))
+    store = _store(options)
+    entries = store.entries()
+    print("\n".join(_listed(list(reversed(entries))) if entries else [f"nothing is stored in {store.root}"]))
     return 0
 
 
@@ -102,7 +102,7 @@ def _listed(entries: Sequence[Entry]) -> list[str]:
             (
                 parts.module[:16] if parts else item.path.parent.name,
                 _backend(parts) if parts else "unreadable",
-                _size(item.size),
+                size_text(item.size),
                 _age(item.made),
                 _age(item.used),
                 str(item.hits),
@@ -129,14 +129,14 @@ def _said(store: Store, parts: Parts) -> str:
     place = store.place(parts)
     entries = store.of_module(parts.module)
     try:
-        _, seconds = entry.read(*place)
+        _, seconds, _ = entry.read(*place)
     except entry.Broken as broken:
         return f"refused: {broken}; the next run compiles it again ({place.path})"
     except entry.Absent:
         return _absent(parts, [item.parts for item in entries if item.parts is not None])
     (found,) = [item for item in entries if str(item.path) == place.path]
     return (
-        f"stored {_age(found.made)} ago, {_size(found.size)}, last used {_age(found.used)} ago, {found.hits} hits, "
+        f"stored {_age(found.made)} ago, {size_text(found.size)}, last used {_age(found.used)} ago, {found.hits} hits, "
         f"saves {seconds:.3f} s\n    {place.path}"
     )
 
@@ -177,7 +177,8 @@ def clear(options: Namespace) -> int:
 
 def _delete(store: Store, entries: Sequence[Entry], options: Namespace, work: Callable[[], None]) -> int:
     """Say what goes, ask, and do it."""
-    print(f"{len(entries)} artifacts ({_size(sum(item.size for item in entries))}) in {store.root} will be deleted")
+    size = size_text(sum(item.size for item in entries))
+    print(f"{counted(len(entries), 'artifact')} ({size}) in {store.root} will be deleted")
     if entries:
         print("\n".join(_listed(entries[:SHOWN])))
     if len(entries) > SHOWN:
@@ -185,7 +186,7 @@ def _delete(store: Store, entries: Sequence[Entry], options: Namespace, work: Ca
     if not options.yes:
         if not sys.stdin.isatty():
             raise WasmError("nobody can be asked here, nothing was deleted: add --yes")
-        if input("Delete? [y/N] ").strip().lower() not in ("y", "yes"):
+        if _answer("Delete? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was deleted")
             return 1
     work()
@@ -193,16 +194,17 @@ def _delete(store: Store, entries: Sequence[Entry], options: Namespace, work: Ca
     return 0
 
 
+def _answer(question: str) -> str:
+    """What is typed; nothing where input ends."""
+    try:
+        return input(question)
+    except EOFError:
+        print()
+        return ""
+
+
 def _backend(parts: Parts) -> str:
     return parts.compiler if parts.kind in ("universal", "") else f"{parts.compiler}-{parts.kind}"
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
 
 
 def _age(moment: float) -> str:

@@ -89,8 +89,15 @@ class Engine:
         """The module's artifact."""
         raise NotImplementedError
 
-    def deserialize(self, artifact: bytes) -> Native:
-        """The module of an artifact that this engine serialized. Unsafe on any other bytes."""
+    def is_joint(self, wasm: bytes) -> bool:
+        """Whether instances of the module can exchange references to functions with others: `deserialize` is told."""
+        return False
+
+    def deserialize(self, artifact: bytes, joint: bool | None = None) -> Native:
+        """The module of an artifact that this engine serialized. Unsafe on any other bytes.
+
+        `joint` is what `is_joint` said of its binary; None where that is not known.
+        """
         raise NotImplementedError
 
     def describe(self, module: Native) -> Description:

@@ -36,8 +36,10 @@ TRAP_KINDS = {
     "call stack exhausted": "STACK_OVERFLOW",
 }
 
-# What Dylib says of whatever it cannot tell apart: of singlepass and cranelift it looks up no trap but memory faults.
+# What Dylib says of whatever trap of singlepass and cranelift it cannot tell apart: all but memory faults, and what
+# Wasmer's own functions raise (memory.fill, table.get).
 ANY_TRAP = "call stack exhausted"
+UNTOLD = f"trap of a kind that the Dylib engine does not tell (it says {ANY_TRAP!r} of all of them)"
 
 # A stack overflow's text is 8 to 19 MB (a line per frame): only this much is looked at, and 20 frames kept.
 TEXT_LIMIT = 4096
@@ -97,6 +99,8 @@ def trap_of(error: RuntimeError, kinds: dict[str, str] = TRAP_KINDS) -> Trapped 
     kind = kinds.get(lines[0] if lines else "")
     if kind is None:
         return None
+    if kind == "UNKNOWN":
+        lines[0] = UNTOLD
     kept = lines[: FRAME_LIMIT + 1]
     if long or len(lines) > len(kept):
         kept = [*kept[:FRAME_LIMIT], *kept[FRAME_LIMIT + 1 :], "    ... more frames"]
@@ -121,7 +125,7 @@ def is_panic(error: BaseException) -> bool:
 
 
 def _value_types_in(fields: Iterable[Any]) -> Iterator[str]:
-    """The names of value types in an extern type."""
+    """The names of value types in an extern type; those of tables are always references."""
     for field in fields:
         if isinstance(field, tuple):
             yield from field
@@ -180,7 +184,12 @@ class WheelsEngine(Engine):
     def serialize(self, module: Native) -> bytes:
         return bytes(module.serialize())
 
-    def deserialize(self, artifact: bytes) -> Native:
+    def is_joint(self, wasm: bytes) -> bool:
+        return shares_references(wasm)
+
+    def deserialize(self, artifact: bytes, joint: bool | None = None) -> Native:
+        if joint is not None:
+            return self._deserialize(self._shared_store if joint else self._new_store(), artifact)
         module = self._deserialize(self._new_store(), artifact)
         # Only a loaded module can be asked what it is.
         return self._deserialize(self._shared_store, artifact) if self._shares_references(module) else module
@@ -199,7 +208,7 @@ class WheelsEngine(Engine):
         """As `shares_references`, of a module without its binary."""
         _, imports, exports = self.describe(module)
         types = [*[type_ for _, _, type_ in imports], *[type_ for _, type_ in exports]]
-        return any(kind == "table" or not REFERENCES.isdisjoint(_value_types_in(rest)) for kind, *rest in types)
+        return any(not REFERENCES.isdisjoint(_value_types_in(rest)) for _, *rest in types)
 
     def custom_sections(self, module: Native, name: str) -> list[bytes]:
         return [bytes(content) for content in module.custom_sections(name)]

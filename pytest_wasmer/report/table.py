@@ -19,3 +19,17 @@ def _cells(row: Sequence[str], widths: Sequence[int], texts: int) -> list[str]:
         cell.ljust(width) if index < texts else cell.rjust(width)
         for index, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 artifact", "2 artifacts"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def size_text(size: float) -> str:
+    """ "12 B", "3.6 KiB", "2.0 GiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_wasmer.report.table import aligned
+from pytest_wasmer.report.table import aligned, counted, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,8 +122,8 @@ class Tally:
         """What the table cannot say."""
         lines = list(self._warnings)
         if self.evicted:
-            size = sum(item.size for item in self.evicted) / 1024**2
-            lines.append(f"evicted {len(self.evicted)} stored artifacts ({size:.1f} MiB), least recently used first")
+            size = size_text(sum(item.size for item in self.evicted))
+            lines.append(f"evicted {counted(len(self.evicted), 'stored artifact')} ({size})")
         return [f"wasm: {line}" for line in lines]
 
 

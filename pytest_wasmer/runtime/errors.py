@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_wasmer.variants import backend_in
+
 
 class WasmError(Exception):
     """Base of all errors that pytest-wasmer raises on its own account."""
@@ -29,7 +31,9 @@ class EngineLost(WasmError):
         ]
         if self.output:
             lines += ["Its last output:", *[f"    {line}" for line in self.output.splitlines()]]
-        lines.append(f"The next test gets a new process. This backend alone: pytest --wasm-backends={self.backend}")
+        lines.append(
+            f"The next test gets a new process. This backend alone: pytest --wasm-backends={backend_in(self.backend)}"
+        )
         return "\n".join(lines)
 
 

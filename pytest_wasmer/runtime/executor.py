@@ -83,8 +83,8 @@ class Executor:
         Raises `Refused`, stage "absent" or "broken" (the reason), for what must be compiled instead.
         """
         try:
-            artifact, seconds = entry.read(path, head, seal)
-            handle, description = self._keep_module(self._engine.deserialize(artifact))
+            artifact, seconds, joint = entry.read(path, head, seal)
+            handle, description = self._keep_module(self._engine.deserialize(artifact, joint))
         except entry.Absent:
             raise Refused("absent", path) from None
         except (entry.Broken, Refused) as error:
@@ -94,26 +94,27 @@ class Executor:
 
     def store(self, path: str, head: bytes, seal: bytes, wasm: bytes) -> tuple[int, float, str, Description]:
         """Compile, store, and load what was stored. The seconds of the compile, and why it could not be stored."""
-        return self._compile_and_reload(wasm, lambda artifact, seconds: _stored(path, head, seal, artifact, seconds))
+        return self._compile_and_reload(wasm, lambda *stored: _stored(path, head, seal, *stored))
 
     def reload(self, wasm: bytes) -> tuple[int, float, str, Description]:
         """Compile, serialize and deserialize in memory."""
-        return self._compile_and_reload(wasm, lambda artifact, _: (artifact, ""))
+        return self._compile_and_reload(wasm, lambda artifact, *_: (artifact, ""))
 
     def _compile_and_reload(
-        self, wasm: bytes, keep: Callable[[bytes, float], tuple[bytes, str]]
+        self, wasm: bytes, keep: Callable[[bytes, float, bool], tuple[bytes, str]]
     ) -> tuple[int, float, str, Description]:
         began = time.perf_counter()
         module = self._engine.compile(wasm)
         seconds = time.perf_counter() - began
+        joint = self._engine.is_joint(wasm)
         try:
-            artifact, trouble = keep(self._engine.serialize(module), seconds)
+            artifact, trouble = keep(self._engine.serialize(module), seconds, joint)
         except NotImplementedError:
             trouble = "this engine cannot serialize; tests ran on code that was never stored"
         else:
             del module
             try:
-                module = self._engine.deserialize(artifact)
+                module = self._engine.deserialize(artifact, joint)
             except Refused as refused:
                 raise Refused("reload", refused.text) from None
         handle, description = self._keep_module(module)
@@ -234,16 +235,14 @@ class Executor:
         return self._engine.table_size(self._natives[handle])
 
 
-def _stored(path: str, head: bytes, seal: bytes, artifact: bytes, seconds: float) -> tuple[bytes, str]:
+def _stored(path: str, head: bytes, seal: bytes, artifact: bytes, seconds: float, joint: bool) -> tuple[bytes, str]:
     """What the next run will read; the artifact itself where it cannot be stored, and the reason."""
     try:
-        entry.write(path, head, seal, artifact, seconds)
-        artifact, _ = entry.read(path, head, seal)
+        return entry.reread(path, entry.write(path, head, seal, artifact, seconds, joint), artifact), ""
     except OSError as error:
         return artifact, error.strerror or type(error).__name__
-    except (entry.Absent, entry.Broken):
+    except entry.Broken:
         return artifact, "it was gone or changed right after it was written"
-    return artifact, ""
 
 
 def digest_of(read: Callable[[int], bytes], pages: int) -> bytes:

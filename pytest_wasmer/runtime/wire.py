@@ -125,13 +125,13 @@ def pack_blobs(blobs: Iterable[bytes]) -> bytes:
 
 
 def unpack_blobs(body: bytes) -> list[bytes]:
-    blobs, offset = [], 0
+    blobs, offset, unpack = [], 0, HANDLE.unpack_from
     while offset < len(body):
-        (length,) = HANDLE.unpack_from(body, offset)
-        offset += HANDLE.size + length
-        if offset > len(body):
-            raise Nonsense("a part is cut off")
-        blobs.append(body[offset - length : offset])
+        start = offset + HANDLE.size
+        offset = start + unpack(body, offset)[0]
+        blobs.append(body[start:offset])
+    if offset > len(body):
+        raise Nonsense("a part is cut off")
     return blobs
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,8 @@ def _write(path: Path, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}-")
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if sys.platform != "win32":
+                os.fchmod(descriptor, 0o666 & ~_umask())  # mkstemp makes what only its owner can read
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -55,6 +58,12 @@ def _write(path: Path, content: bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def kind_of(artifact: bytes) -> str | None:
@@ -81,7 +90,7 @@ def read(path: Path, here: Parts, *, trusted: bool, how_to_trust: str) -> tuple[
         artifact = path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"artifact {path} cannot be read: {error.strerror}") from None
-    kind = kind_of(artifact)
+    kind = kind_of(artifact) if here.kind else ""  # what other engines serialize has no kind
     if kind is None:
         _refuse_other_files(path, artifact)
     parts = _described(path, artifact)
@@ -115,15 +124,16 @@ def _described(path: Path, artifact: bytes) -> Parts | None:
     about = sidecar(path)
     try:
         found = json.loads(about.read_bytes())
-        version, digest, parts = found[FORMAT], found["sha256"], found["parts"]
+        version = found[FORMAT]
         if version != 1:
             raise ArtifactError(f"{about} has format {version}; this pytest-wasmer reads 1\nInstall a newer one.")
+        digest, parts = found["sha256"], found["parts"]
         described = Parts(**{name: str(value) for name, value in parts.items()})
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ArtifactError(f"{about} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{about} is not what pytest-wasmer wrote: {error}\nSave the artifact again.") from None
     if digest != hashlib.sha256(artifact).hexdigest():
         raise ArtifactError(

@@ -144,7 +144,12 @@ def _link_extern(
                 f"{name}: import {label} is linked on {connection.backend}, but {value.name!r} of {owner.name} "
                 f"belongs to {owner.connection.backend}\nMake both in the same test, on the same backend."
             )
-        value._use()  # raises: its engine process is gone
+        value._use()  # raises where its engine process is gone
+        raise LinkError(
+            f"{name}: import {label} is linked in another engine process than that of {value.name!r} of {owner.name}\n"
+            "Make what it imports there too: checks take a function that makes the imports of each instance, of "
+            "Python functions, Memory and Global."
+        )
     return owner, handle
 
 

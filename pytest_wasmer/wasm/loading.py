@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pytest_wasmer.engines.api import Refused
 from pytest_wasmer.runtime.errors import EngineLost
+from pytest_wasmer.variants import backend_in
 from pytest_wasmer.wasm.errors import CompileError
 from pytest_wasmer.wasm.externs import release_with
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TypeAlias
 
-    from pytest_wasmer.artifacts.store import Shelf
+    from pytest_wasmer.artifacts.store import Place, Shelf
     from pytest_wasmer.engines.api import Description
     from pytest_wasmer.runtime.connection import Connection
 
@@ -127,38 +128,40 @@ class Reloaded:
         __tracebackhide__ = True
         shelf = self._shelf_of(connection.backend)
         if shelf is None:
-            return self._compiled(connection, wasm, name, None)
-        loaded = self._stored(connection, digest, name, shelf, last=False)
+            return self._compiled(connection, wasm, name, None, None)
+        place = shelf.place(digest)
+        loaded = self._stored(connection, name, shelf, place, last=False)
         if loaded is None:
-            with self._locked(shelf, digest, f"another process compiles {name} for {connection.backend}"):
+            with self._locked(shelf, place, f"another process compiles {name} for {connection.backend}"):
                 # Somebody else may have compiled it meanwhile.
-                loaded = self._stored(connection, digest, name, shelf, last=True)
+                loaded = self._stored(connection, name, shelf, place, last=True)
                 if loaded is None:
-                    loaded = self._compiled(connection, wasm, name, shelf, digest)
+                    loaded = self._compiled(connection, wasm, name, shelf, place)
         return loaded
 
     @contextmanager
-    def _locked(self, shelf: Shelf, digest: str, what: str) -> Iterator[None]:
+    def _locked(self, shelf: Shelf, place: Place, what: str) -> Iterator[None]:
         with ExitStack() as held:
             with self._waiting(what):
-                held.enter_context(shelf.store.lock(shelf.place(digest)))
+                held.enter_context(shelf.store.lock(place))
             yield
 
-    def _stored(self, connection: Connection, digest: str, name: str, shelf: Shelf, *, last: bool) -> Loaded | None:
+    def _stored(self, connection: Connection, name: str, shelf: Shelf, place: Place, *, last: bool) -> Loaded | None:
         """From the store. What is refused there is counted in the `last` attempt."""
         __tracebackhide__ = True
-        place = shelf.place(digest)
         if not shelf.is_wanted(place):
             return None
+        about = f"load of the stored artifact of {name}"
         began = time.perf_counter()
         try:
-            handle, compile_seconds, description = connection.load(place, f"load of the stored artifact of {name}")
+            handle, compile_seconds, description = connection.load(place, about)
         except Refused as refused:
             if last and refused.stage == "broken":
                 self._tell(connection.backend, Loading("refused", time.perf_counter() - began))
             return None
-        except EngineLost:
-            shelf.store.discard(place)  # whatever it was: not again
+        except EngineLost as loss:
+            if loss.request == about and not loss.interrupted:
+                shelf.store.discard(place)  # whatever it was: not again
             raise
         seconds = time.perf_counter() - began
         self._tell(connection.backend, Loading("loaded", seconds, max(0.0, compile_seconds - seconds)))
@@ -166,17 +169,16 @@ class Reloaded:
         return Loaded(connection, handle, description)
 
     def _compiled(
-        self, connection: Connection, wasm: bytes, name: str, shelf: Shelf | None, digest: str = ""
+        self, connection: Connection, wasm: bytes, name: str, shelf: Shelf | None, place: Place | None
     ) -> Loaded:
         __tracebackhide__ = True
         about = f"compile of {name}"
         began = time.perf_counter()
         try:
             with self._waiting(f"{connection.backend} compiles {name}"):
-                if shelf is None:
+                if shelf is None or place is None:
                     handle, _, trouble, description = connection.reload(wasm, about)
                 else:
-                    place = shelf.place(digest)
                     handle, _, trouble, description = connection.store(place, wasm, about)
                     shelf.used.add(place.path)
         except Refused as refused:
@@ -201,5 +203,6 @@ def compile_error(backend: str, path: str, refused: Refused) -> CompileError:
     lines = [f"{backend} {verb} {path}: {reason}"]
     if refused.stage == "validate":
         lines.append("If the other compilers refuse it too, the module is malformed: build it again.")
-    lines.append(f'If it needs what {backend} lacks: @pytest.mark.wasm_backends(exclude="{backend}", reason="...")')
+    excluded = f'@pytest.mark.wasm_backends(exclude="{backend_in(backend)}", reason="...")'
+    lines.append(f"If it needs what {backend_in(backend)} lacks: {excluded}")
     return CompileError("\n".join(lines))

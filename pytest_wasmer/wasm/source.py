@@ -45,6 +45,8 @@ def find(kind: str, path: Path, asking: Path, rootdir: Path) -> Path:
     """The file that a path means, see `read`. `kind` is for the message. Raises SourceError."""
     if path.is_absolute():
         candidates = [path]
+    elif _is(asking / path, Path.is_file):
+        return asking / path
     else:
         parents = [asking, *asking.parents]
         folders = parents[: parents.index(rootdir) + 1] if rootdir in parents else [asking]
@@ -68,7 +70,7 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 
 def _file(path: Path, rootdir: Path) -> Source:
-    name = str(path.relative_to(rootdir)) if path.is_relative_to(rootdir) else str(path)
+    name = str(path).removeprefix(f"{rootdir}{os.sep}")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -76,6 +78,12 @@ def test_specs_of_the_compilers(tmp_path: Path) -> None:
     assert Registry([], tmp_path).spec("llvm") == BackendSpec(
         "llvm", "pytest_wasmer.engines.wheels:WheelsEngine", "llvm", sys.executable, None
     )
+
+
+def test_specs_of_the_dylib_backends(tmp_path: Path) -> None:
+    for name in DYLIBS:
+        assert Registry([], tmp_path).spec(name) == BackendSpec(name, registry.WHEELS, name, scratch=True)
+    assert not any(Registry([], tmp_path).spec(name).scratch for name in COMPILERS)
 
 
 def test_a_registered_backend_may_replace_a_compiler_in_its_place(tmp_path: Path, probes: Probes) -> None:
@@ -155,6 +163,105 @@ def test_no_package_at_all(site: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert Registry([], tmp_path).availability("singlepass").reason == (
         "the wasmer-compiler-singlepass wheel is not installed"
     )
+
+
+# The Dylib engine
+
+
+@pytest.fixture
+def gcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only program on PATH."""
+    program = tmp_path / "bin" / "gcc"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    return program
+
+
+@pytest.mark.parametrize("name", DYLIBS)
+def test_without_gcc_no_dylib_works(site: Path, gcc: Path, tmp_path: Path, probes: Probes, name: str) -> None:
+    Registry([], tmp_path).availability(name)
+    gcc.unlink()
+    found = Registry([], tmp_path)
+    assert found.availability(name) == Availability(
+        found.spec(name),
+        False,
+        reason="the Dylib engine links with gcc, which is not on PATH",
+        remedy="apt install gcc libc6-dev (or your system's way)",
+    )
+    assert found.availability(name.removesuffix("-dylib")).works
+    assert probes.asked == [name, name.removesuffix("-dylib")], "nor is it asked for"
+
+
+def test_a_gcc_that_cannot_link(site: Path, gcc: Path, tmp_path: Path, probes: Probes) -> None:
+    probes.answer = (False, "Refused: ('compile', 'Compilation error: Shared object file generator failed with: ...')")
+    found = Registry([], tmp_path).availability("llvm-dylib")
+    assert (found.works, found.reason, found.remedy) == (
+        False,
+        f"the Dylib engine links with gcc, and {gcc} cannot link",
+        "apt install gcc libc6-dev (or your system's way)",
+    )
+
+
+def test_a_dylib_backend_has_the_remedies_of_its_compiler(
+    site: Path, gcc: Path, tmp_path: Path, probes: Probes
+) -> None:
+    probes.answer = (False, "killed by SIGSEGV")
+    broken = Registry([], tmp_path).availability("llvm-dylib")
+    assert broken.reason == f"{library(site, 'wasmer_compiler_llvm').name} does not load: killed by SIGSEGV"
+    assert broken.remedy == "pip install --force-reinstall wasmer-compiler-llvm==1.1.0"
+    library(site, "wasmer_compiler_llvm").unlink()
+    assert Registry([], tmp_path).availability("llvm-dylib").remedy == "pip install wasmer-compiler-llvm==1.1.0"
+
+
+def test_another_gcc_is_probed_again(
+    site: Path, gcc: Path, tmp_path: Path, probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("llvm-dylib", "llvm")
+    first = [Registry([], tmp_path).availability(name) for name in names]
+    (tmp_path / "other").mkdir()
+    gcc.rename(tmp_path / "other" / "gcc")
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    second = [Registry([], tmp_path).availability(name) for name in names]
+    assert first == second
+    assert probes.asked == ["llvm-dylib", "llvm", "llvm-dylib"]
+    assert first[0].library == first[1].library == digest_of(site)
+
+
+@needs_wheels
+@pytest.mark.parametrize("name", DYLIBS)
+def test_a_real_gcc_that_cannot_link(gcc: Path, tmp_path: Path, name: str) -> None:
+    gcc.write_text("#!/bin/sh\necho 'ld: cannot find -lc' >&2\nexit 1\n")
+    found = Registry([], tmp_path).availability(name)
+    assert found.reason == f"the Dylib engine links with gcc, and {gcc} cannot link"
+
+
+# The digest of the library files
+
+
+def test_the_digest_is_that_of_the_contents(site: Path, tmp_path: Path, probes: Probes) -> None:
+    """However they are called and whenever they were written."""
+    first = Registry([], tmp_path).availability("llvm").library
+    assert first == digest_of(site)
+    newer(library(site, "wasmer"))
+    assert Registry([], tmp_path).availability("llvm").library == first
+    for package in ("wasmer", "wasmer_compiler_llvm"):
+        before = Registry([], tmp_path).availability("llvm").library
+        larger(library(site, package))
+        assert Registry([], tmp_path).availability("llvm").library == digest_of(site) != before
+
+
+def test_nothing_is_hashed_twice(site: Path, tmp_path: Path, probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Registry([], tmp_path).availability("llvm")
+    monkeypatch.setattr(registry, "_digest", lambda _: pytest.fail("hashed on a warm run"))
+    assert Registry([], tmp_path).availability("llvm") == known
+
+
+def test_a_registered_backend_says_what_its_artifacts_depend_on(tmp_path: Path) -> None:
+    specs = [BackendSpec("named", "mine:Engine", identity="mine 7"), BackendSpec("nameless", "mine:Engine")]
+    found = Registry(specs, tmp_path)
+    assert [found.availability(spec.name).library for spec in specs] == ["mine 7", ""]
 
 
 # What a probe found
@@ -308,6 +415,20 @@ def test_a_probe_runs_the_engine() -> None:
 @pytest.mark.parametrize("name", COMPILERS)
 def test_a_probe_of_each_compiler(name: str, tmp_path: Path) -> None:
     assert probe(Registry([], tmp_path).spec(name)) == (True, "wasmer 1.1.0")
+
+
+@needs_wheels
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the Dylib engine links with gcc")
+@pytest.mark.parametrize("name", DYLIBS)
+def test_a_probe_leaves_no_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if its process is killed, which leaves a dylib engine's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    spec = Registry([], tmp_path).spec(name)
+    assert probe(spec) == (True, "wasmer 1.1.0")
+    monkeypatch.setattr(registry, "_PROBE", f"{registry._PROBE}import os; os.kill(os.getpid(), 9)")
+    assert probe(spec) == (False, "killed by SIGKILL")
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_wheels

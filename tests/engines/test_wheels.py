@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_wasmer.engines import wheels
 from pytest_wasmer.engines.api import Engine, HostRaised, OutOfBounds, Refused, Trapped
+from pytest_wasmer.engines.registry import COMPILERS, DYLIBS
 from pytest_wasmer.engines.wheels import failure_of, from_bits, is_panic, plain, result_bits, to_bits, trap_of
 from pytest_wasmer.runtime.sigactions import Sigactions
 from pytest_wasmer.wasm.traps import TrapKind
-from tests.conftest import FAKES, HERE, needs_wheels
+from tests.conftest import FAKES, HERE, WHEELS, needs_wheels
 from tests.fake_engine import FakeEngine, function, module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WAT = """
 (module $m
@@ -108,6 +114,17 @@ def test_the_memory_of_a_stack_overflow_s_text_is_given_back() -> None:
     wheels.give_back_memory()
 
 
+def test_of_gcc_only_what_failed_is_told() -> None:
+    """As Dylib's message for a program that cannot be linked (Debian 12, shortened)."""
+    failed = "Compilation error: Shared object file generator failed with:"
+    said = "Using built-in specs.\nCOLLECT_GCC=gcc\n /usr/lib/gcc/collect2 -o a.so a.o\n"
+    error = "/usr/bin/ld: cannot find -lc\ncollect2: error: ld returned 1 exit status"
+    assert wheels.quiet(f"{failed}\nstderr:{said}{error}\nstdout:") == f"{failed}\n{error}"
+    assert wheels.quiet(f"{failed}\nstderr:{error}\nstdout:") == f"{failed}\n{error}"
+    for other in ("", "Compilation error: not yet implemented", "two\n lines"):
+        assert wheels.quiet(other) == other
+
+
 def test_a_panic_is_known_by_its_name() -> None:
     assert is_panic(PanicException("index out of bounds"))
     assert not is_panic(RuntimeError("index out of bounds"))
@@ -190,6 +207,7 @@ def test_the_contract_is_abstract() -> None:
         "serialize": 1,
         "deserialize": 1,
         "describe": 1,
+        "custom_sections": 2,
         "instantiate": 2,
         "caller": 3,
         "make_function": 3,
@@ -211,10 +229,21 @@ def test_the_contract_is_abstract() -> None:
 # The real thing, without anything above it
 
 
-@pytest.fixture
-def engine(compiler: str) -> Any:
+@pytest.fixture(params=[*COMPILERS, *DYLIBS])
+def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> wheels.WheelsEngine:
     """In this process: these calls crash nothing."""
-    return Sigactions.around(lambda: wheels.WheelsEngine(compiler))
+    if not can_run(request.param):
+        pytest.skip("neither the wasmer wheels nor gcc are everywhere")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return made(request.param)
+
+
+def can_run(backend: str) -> bool:
+    return WHEELS and (backend in COMPILERS or shutil.which("gcc") is not None)
+
+
+def made(argument: str) -> wheels.WheelsEngine:
+    return Sigactions.around(lambda: wheels.WheelsEngine(argument))
 
 
 LATER_ENGINE = """
@@ -285,6 +314,128 @@ def test_a_description_is_primitive(engine: Any) -> None:
             ("half", ("func", ("f64",), ("f64",))),
         ],
     )
+
+
+SECTIONS = b"\0\5\3oneA" + b"\0\5\3twoB" + b"\0\6\3oneCD" + b"\0\4\3nil"
+
+
+def test_custom_sections_are_those_that_the_engine_keeps(engine: Any) -> None:
+    """Wasmer keeps one of a name, the last, whether the module was stored or not."""
+    compiled = engine.compile(wheels.wat_to_wasm("(module (func))") + SECTIONS)
+    for native in (compiled, engine.deserialize(engine.serialize(compiled))):
+        assert engine.custom_sections(native, "one") == [b"CD"]
+        assert engine.custom_sections(native, "two") == [b"B"]
+        assert engine.custom_sections(native, "nil") == [b""]
+        assert engine.custom_sections(native, "three") == []
+
+
+# Engines number types in the order in which they meet them: here the two modules' orders differ.
+GIVES = """(module
+  (type $first (func (param i64 i64)))
+  (type $getter (func (result i32)))
+  (table (export "table") 2 funcref)
+  (elem (i32.const 0) $first $get)
+  (func $first (type $first))
+  (func $get (type $getter) (i32.const 42)))"""
+TAKES = """(module
+  (type $getter (func (result i32)))
+  (import "e" "table" (table 2 funcref))
+  (func (export "get") (type $getter) (call_indirect (type $getter) (i32.const 1)))
+  (func (export "wrong") (type $getter) (call_indirect (type $getter) (i32.const 0))))"""
+
+
+def test_deserialized_modules_call_each_other_through_a_table(engine: Any) -> None:
+    modules = [engine.compile(wheels.wat_to_wasm(wat)) for wat in (GIVES, TAKES)]
+    stored = [engine.deserialize(engine.serialize(native)) for native in modules]
+    assert called_through_a_table(engine, *stored) == 42
+    assert called_through_a_table(engine, modules[0], stored[1]) == 42
+    assert called_through_a_table(engine, stored[0], modules[1]) == 42
+
+
+def called_through_a_table(engine: Any, giving: Any, taking: Any) -> int:
+    exporting, (table,) = engine.instantiate(giving, [])
+    importing, (get, wrong) = engine.instantiate(taking, [table])
+    with pytest.raises(Trapped):
+        engine.caller(wrong, (), ("i32",))(())
+    (value,) = engine.caller(get, (), ("i32",))(())
+    del importing, exporting  # not before
+    return int(value)
+
+
+ALONE = """(module
+  (import "e" "f" (func (param f64))) (import "e" "g" (global i32)) (import "e" "m" (memory 1))
+  (table 4 funcref) (func (export "f") (param i32 i64 f32) (result f64) f64.const 0) (export "m" (memory 0)))"""
+SHARING = {
+    "table-import": '(module (import "e" "t" (table 1 funcref)))',
+    "table-export": '(module (func (export "f")) (table (export "t") 1 funcref))',
+    "global-import": '(module (import "e" "g" (global funcref)))',
+    "global-export": '(module (global (export "g") externref (ref.null extern)))',
+    "parameter": '(module (func (export "f") (param i32 externref)))',
+    "result": '(module (func (export "f") (result funcref) (ref.null func)))',
+    "function-import": '(module (import "e" "f" (func (param funcref))))',
+}
+
+
+@needs_wheels
+@pytest.mark.parametrize("wat", [ALONE, *SHARING.values()], ids=["alone", *SHARING])
+def test_deserialized_modules_that_exchange_references_share_a_store(wat: str) -> None:
+    """The others do not: a shared store keeps their code for ever."""
+    engine = made("cranelift")
+    artifact = engine.serialize(engine.compile(wheels.wat_to_wasm(wat)))
+    deserialize = engine._wasmer.Module.deserialize
+    stores: list[object] = []
+
+    def watched(store: object, content: bytes) -> Any:
+        stores.append(store)
+        return deserialize(store, content)
+
+    deserialize_with(engine, watched)
+    engine.deserialize(artifact)
+    assert [store is engine._shared_store for store in stores] == ([False] if wat == ALONE else [False, True])
+
+
+def deserialize_with(engine: wheels.WheelsEngine, deserialize: Callable[[object, bytes], Any]) -> None:
+    """Stands in for the wheel's own."""
+    engine._wasmer = SimpleNamespace(**{**vars(engine._wasmer), "Module": SimpleNamespace(deserialize=deserialize)})
+
+
+@needs_wheels
+def test_a_panic_of_deserialize_is_a_refusal() -> None:
+    def panic(store: object, content: bytes) -> Any:
+        raise PanicException("range end index 9 out of range")
+
+    engine = made("singlepass")
+    deserialize_with(engine, panic)
+    with pytest.raises(Refused) as refused:
+        engine.deserialize(b"damaged")
+    assert (refused.value.stage, refused.value.text) == ("panic", "range end index 9 out of range")
+
+
+@needs_wheels
+@pytest.mark.parametrize("argument", ["headless", "headless-dylib"])
+def test_without_a_compiler_nothing_is_compiled(argument: str) -> None:
+    for wasm in (wheels.wat_to_wasm(WAT), b"no module"):
+        with pytest.raises(Refused) as refused:
+            made(argument).compile(wasm)
+        assert (refused.value.stage, refused.value.text) == (
+            "compile",
+            "a headless engine has no compiler: it runs artifacts only",
+        )
+
+
+@needs_wheels
+@pytest.mark.skipif(sys.platform == "win32", reason="gcc is a script of sh here")
+@pytest.mark.parametrize("backend", DYLIBS)
+def test_a_module_that_gcc_cannot_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    gcc = tmp_path / "gcc"
+    gcc.write_text("#!/bin/sh\necho COLLECT_GCC=gcc >&2; echo ' collect2 -o a.so' >&2; echo 'ld: no' >&2; exit 1\n")
+    gcc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with pytest.raises(Refused) as refused:
+        made(backend).compile(wheels.wat_to_wasm(WAT))
+    assert refused.value.stage == "compile"
+    assert refused.value.text == "Compilation error: Shared object file generator failed with:\nld: no"
 
 
 def test_refusals_by_stage(engine: Any) -> None:

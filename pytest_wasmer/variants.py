@@ -1,0 +1,22 @@
+"""What `--wasm-artifacts=both` runs each test on: a *variant* is a backend and a kind of code, "llvm-fresh"."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FRESH, RELOADED = "fresh", "reloaded"
+
+
+def variant(backend: str, code: str) -> str:
+    return f"{backend}-{code}" if code else backend
+
+
+def backend_in(variant: str) -> str:
+    return variant.removesuffix(f"-{FRESH}").removesuffix(f"-{RELOADED}")
+
+
+def variants_of(backends: Sequence[str]) -> list[str]:
+    """All that these may be run as, in order."""
+    return [variant(name, code) for name in backends for code in ("", FRESH, RELOADED)]

@@ -1,0 +1,163 @@
+"""--help of each command, word for word."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pytest_wasmer import cli
+
+# Python 3.13 words options in another way, and 3.14 colours them.
+pytestmark = pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse words it in another way")
+
+HELP = {
+    "": """\
+usage: pytest-wasmer [-h] [--version] COMMAND ...
+
+Tools beside the pytest plugin
+
+options:
+  -h, --help  show this help message and exit
+  --version   show program's version number and exit
+
+commands:
+  COMMAND
+    doctor    say which Wasmer compilers work here, and why others do not
+    check     check that a module's stored code is the same program, and its compiles reproducible
+    compile   compile a module to an artifact file
+    run       call a function of an artifact, without any compiler
+    cache     look at stored artifacts, and delete them
+""",
+    "doctor": """\
+usage: pytest-wasmer doctor [-h]
+
+options:
+  -h, --help  show this help message and exit
+""",
+    "check": """\
+usage: pytest-wasmer check [-h] [--backends NAMES] [--seed SEED] [--strict] [--json]
+                           FILE [FILE ...]
+
+Checks that the stored code of a module is the same program when it is loaded again, in the same
+and in a fresh engine process, and that compiling it again gives the same bytes. Calls are derived
+from the types of the exports.
+
+positional arguments:
+  FILE              .wasm or .wat
+
+options:
+  -h, --help        show this help message and exit
+  --backends NAMES  names with commas between them, 'all' or 'available' (default): as of pytest
+                    --wasm-backends
+  --seed SEED       for the arguments of calls (default: 0)
+  --strict          all must give the same bytes
+  --json            print JSON instead of a table
+
+Exit status: 0 nothing found, 1 something found, 2 something could not be checked. Code of
+singlepass and shared objects (-dylib) may differ each time; that counts with --strict only.
+""",
+    "compile": """\
+usage: pytest-wasmer compile [-h] --backend NAME -o OUT FILE
+
+Writes the artifact, and beside it OUT.json, which says where it may run.
+
+positional arguments:
+  FILE                  .wasm or .wat
+
+options:
+  -h, --help            show this help message and exit
+  --backend NAME        e.g. llvm, or llvm-dylib for a shared object
+  -o OUT, --output OUT  the artifact file
+""",
+    "run": """\
+usage: pytest-wasmer run [-h] [--trust] ARTIFACT FUNCTION [ARGS ...]
+
+Loads the artifact into an engine that has no compiler, and prints what the function returns.
+
+positional arguments:
+  ARTIFACT
+  FUNCTION
+  ARGS        numbers: 42, -1, 0xff, 1.5, inf, nan
+
+options:
+  -h, --help  show this help message and exit
+  --trust     run a file that has no sidecar: you know where it comes from
+
+Exit status: 0 it returned, 1 it trapped, 2 it could not be run.
+""",
+    "cache": """\
+usage: pytest-wasmer cache [-h] [--dir DIR] ACTION ...
+
+options:
+  -h, --help  show this help message and exit
+  --dir DIR   default: PYTEST_WASMER_CACHE_DIR, else in the user's cache directory, as pytest
+              --wasm-cache-dir
+
+actions:
+  ACTION
+    info      where it is, and how much is in it
+    ls        a line per artifact, last used first
+    explain   say for a module what is stored, and what misses and why
+    prune     delete what is too old or too much, least recently used first
+    clear     delete all of it
+""",
+    "cache info": """\
+usage: pytest-wasmer cache info [-h]
+
+options:
+  -h, --help  show this help message and exit
+""",
+    "cache ls": """\
+usage: pytest-wasmer cache ls [-h]
+
+options:
+  -h, --help  show this help message and exit
+""",
+    "cache explain": """\
+usage: pytest-wasmer cache explain [-h] [--backends NAMES] FILE
+
+positional arguments:
+  FILE              .wasm or .wat
+
+options:
+  -h, --help        show this help message and exit
+  --backends NAMES  names with commas between them, 'all' or 'available' (default): as of pytest
+                    --wasm-backends
+""",
+    "cache prune": """\
+usage: pytest-wasmer cache prune [-h] [--older-than DAYS] [--max-size SIZE] [--yes]
+
+options:
+  -h, --help         show this help message and exit
+  --older-than DAYS  days without use (default: 90)
+  --max-size SIZE    e.g. '500 MiB' (default: 2 GiB)
+  --yes              do not ask
+""",
+    "cache clear": """\
+usage: pytest-wasmer cache clear [-h] [--yes]
+
+options:
+  -h, --help  show this help message and exit
+  --yes       do not ask
+""",
+}
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_the_help_of_each_command(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == HELP[command]
+
+
+@pytest.mark.parametrize("command", ["", "cache", "nonsense", "cache nonsense", "run", "compile x.wat", "check"])
+def test_what_argparse_refuses_is_exit_status_2(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command.split())
+    assert ended.value.code == cli.WRONG
+    assert capsys.readouterr().err.startswith("usage: pytest-wasmer")
