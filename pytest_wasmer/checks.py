@@ -245,13 +245,13 @@ def _compare(module: Module, step: str, expected: Sequence[Event], found: Sequen
                 step,
                 f"{module.path} on {module.backend}, {step}, is another program{place}\n"
                 f"    as compiled: {_event_text(wanted)}\n    as reloaded: {_event_text(event)}",
-            )
+            ) from None
     if len(expected) != len(found):
         raise CheckFailed(
             step,
             f"{module.path} on {module.backend}, {step}, is another program: {len(found)} events "
             f"instead of {len(expected)}",
-        )
+        ) from None
 
 
 def _event_text(event: Event) -> str:
