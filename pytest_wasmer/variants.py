@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -10,7 +12,8 @@ FRESH, RELOADED = "fresh", "reloaded"
 
 
 def variant(backend: str, code: str) -> str:
-    return f"{backend}-{code}" if code else backend
+    # One object per name: pytest 8.0 to 8.3 compare the parameters of fixtures by identity.
+    return sys.intern(f"{backend}-{code}") if code else backend
 
 
 def backend_in(variant: str) -> str:

@@ -372,8 +372,7 @@ def test_a_clock_that_is_a_little_ahead_is_now(made: Store, five: dict[str, Plac
 def test_removed_entries_are_gone_with_all_that_belongs_to_them(made: Store, five: dict[str, Place]) -> None:
     for place in five.values():
         use(place)
-        with made.lock(place):
-            pass
+        Path(place.path).with_suffix(".lock").touch()  # some versions of filelock leave it, others do not
     folder = Path(five["a"].path).parent
     assert len(list(folder.iterdir())) == 3
     gone, *kept = [item for name in "abcde" for item in made.entries() if str(item.path) == five[name].path]
@@ -496,10 +495,10 @@ def test_a_lock_keeps_others_out_as_long_as_it_is_held(made: Store) -> None:
     place = made.place(PARTS)
     with made.lock(place):
         assert is_locked(place)
+        assert mode(Path(place.path).with_suffix(".lock")) == 0o600
         with made.lock(made.place(PARTS._replace(compiler="slow"))):
             pass
     assert not is_locked(place)
-    assert mode(Path(place.path).with_suffix(".lock")) == 0o600
     with pytest.raises(ZeroDivisionError), made.lock(place):
         raise ZeroDivisionError
     assert not is_locked(place)
