@@ -9,6 +9,7 @@ import pluggy
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.engines.registry import BackendSpec
 
 hookspec = pluggy.HookspecMarker("pytest")
@@ -35,4 +36,16 @@ def pytest_wasmer_key_parts(config: pytest.Config) -> dict[str, str]:  # type: i
 
         def pytest_wasmer_key_parts(config):
             return {"firmware": Path("/etc/firmware-version").read_text()}
+    """
+
+
+@hookspec
+def pytest_wasmer_normalize(group: str, events: list[Event]) -> list[Event]:  # type: ignore[empty-body]
+    """Change what is compared between backends: leave out or replace what may differ, timestamps of a guest, say.
+
+    `group` is the id of a test without its backend, "test_clock.py::test_now[backends-agree]"; `events` is what it saw
+    on one of them (see `pytest_wasmer.agreement.events`)::
+
+        def pytest_wasmer_normalize(group, events):
+            return [event for event in events if event[:2] != ("host", "env.now")]
     """

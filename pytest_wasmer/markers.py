@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_wasmer.settings import unknown
+from pytest_wasmer.settings import AGREE, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +52,51 @@ def wasm_xfail(**reasons: str) -> dict[str, str]:
     return reasons
 
 
-MARKERS: tuple[Callable[..., Any], ...] = (wasm_backends, wasm_xfail)
+class Agreement(NamedTuple):
+    """What `wasm_agree` says; `level` is None where the option decides."""
+
+    level: str | None
+    memory: bool
+    globals: bool
+    host_calls: bool
+    reason: str
+
+    def __str__(self) -> str:
+        said = [repr(self.level)] if self.level else []
+        said += [f"{name}=False" for name in ("memory", "globals", "host_calls") if not getattr(self, name)]
+        return f"wasm_agree({', '.join(said)})"
+
+
+def wasm_agree(
+    level: str | None = None,
+    *,
+    memory: bool = True,
+    globals: bool = True,
+    host_calls: bool = True,
+    reason: str = "",
+) -> Agreement:
+    """What backends must agree on in this test: level "results", "strict" or "off"; without its memories, say."""
+    if level not in (None, *AGREE.choices):
+        raise TypeError(f"level {unknown(str(level), AGREE.choices)} Known: {', '.join(AGREE.choices)}")
+    for name, value in (("memory", memory), ("globals", globals), ("host_calls", host_calls)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} is True or False, not {value!r}")
+    if not isinstance(reason, str):
+        raise TypeError(f"reason is a str, not {reason!r}")
+    if level is None and memory and globals and host_calls:
+        raise TypeError('say what it changes: wasm_agree("strict"), or wasm_agree(memory=False, reason="...")')
+    return Agreement(level, memory, globals, host_calls, reason)
+
+
+MARKERS: tuple[Callable[..., Any], ...] = (wasm_backends, wasm_xfail, wasm_agree)
+
+
+def agreement(node: pytest.Item | pytest.Function) -> Agreement:
+    """What the `wasm_agree` marker nearest to a test says. Raises CollectError for a wrong marker."""
+    for mark in node.iter_markers("wasm_agree"):
+        found: Agreement = _validated(node, mark, wasm_agree)
+        return found
+    return Agreement(None, True, True, True, "")
 
 
 def restrictions(node: pytest.Item | pytest.Function, known: Sequence[str]) -> list[Restriction]:

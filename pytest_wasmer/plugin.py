@@ -98,11 +98,11 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     session = item.config.stash[SESSION]
-    session.item = item
+    session.begin_test(item)
     try:
         return (yield)
     finally:
-        session.item = None
+        session.begin_test(None)
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
@@ -116,13 +116,14 @@ class Summary:
     def __init__(self, session: WasmSession) -> None:
         self._session = session
 
+    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if hasattr(report, "wasm"):
-            self._session.tally.add(report)
+            self._session.take_report(report)
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        self._session.evict()
+        self._session.finish()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

@@ -31,6 +31,7 @@ class Run:
             return (yield)
         finally:
             self._session.only(None)
+            self._session.observe()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self) -> None:
@@ -44,5 +45,5 @@ class Run:
         for backend, text in outputs.items():
             item.add_report_section(call.when, f"{backend} engine output", text)
         report = yield
-        outcome.complete(report, item, call, losses, self._session.facts(item))
+        outcome.complete(report, item, call, losses, self._session.facts(item, call.when))
         return report

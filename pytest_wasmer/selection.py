@@ -87,6 +87,7 @@ def parametrize(metafunc: pytest.Metafunc, selection: Callable[[], Selection], k
     item = metafunc.definition
     _refuse_overrides(metafunc)
     restrictions, xfails = markers.restrictions(item, known), markers.xfails(item, known)
+    markers.agreement(item)
     chosen = selection()
     if not chosen.names:
         raise pytest.Collector.CollectError(no_backend(chosen))
@@ -189,6 +190,7 @@ def refuse_wrong_markers(item: pytest.Item, known: Sequence[str]) -> None:
     try:
         markers.restrictions(item, known)
         markers.xfails(item, known)
+        markers.agreement(item)
     except pytest.Collector.CollectError as error:
         pytest.fail(str(error), pytrace=False)
 
@@ -217,6 +219,13 @@ def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]
             (files.setdefault(item.path, len(files)), rank, tests.setdefault(_test_of(item, backend), len(tests)))
         )
     return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
+
+
+def group_of(nodeid: str, variant: str) -> str:
+    """The id of what a test is on all its variants: "test_x[backends-agree]", "test_x[3-backends-agree]"."""
+    base, _, parameters = nodeid.partition("[")
+    others = f"-{parameters[:-1]}-".replace(f"-{variant}-", "-", 1)[1:-1]
+    return f"{base}[{others}-backends-agree]" if others else f"{base}[backends-agree]"
 
 
 def _test_of(item: pytest.Item, backend: str | None) -> str:

@@ -16,8 +16,12 @@ from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
 if TYPE_CHECKING:
     import os
 
+    from pytest_wasmer import markers
+    from pytest_wasmer.agreement.groups import Membership
+    from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.engines.registry import BackendSpec, Registry
     from pytest_wasmer.modules import Modules
+    from pytest_wasmer.report.agreement import Agreement
     from pytest_wasmer.report.terminal import Facts, Tally
     from pytest_wasmer.report.waiting import Board
     from pytest_wasmer.runtime.errors import EngineLost
@@ -45,6 +49,8 @@ class WasmSession:
         self._said: str | None = None
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
+        self._membership: Membership | None = None
+        self._recorded: tuple[str | None, Recorder | None] = None, None
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
         self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], pytest.FixtureRequest]] = {}
@@ -78,7 +84,9 @@ class WasmSession:
     def pool(self) -> EnginePool:
         from pytest_wasmer.runtime.pool import EnginePool
 
-        return EnginePool(self.settings.isolation.value, self.cache / "pycache")
+        pool = EnginePool(self.settings.isolation.value, self.cache / "pycache")
+        pool.record(*self._recorded)
+        return pool
 
     @property
     def started(self) -> bool:
@@ -164,6 +172,7 @@ class WasmSession:
             self.pool.settle()
         self.renew_fixtures()
         selection.refuse_wrong_markers(item, self.registry.names)
+        self._begin_recording(item)
         if self._asked is None or selection.variant_of(item) is not None:
             return
         if selection.left_to(item, self.selection, self.registry.names) != [self._said]:
@@ -182,6 +191,62 @@ class WasmSession:
             left = selection.left_to(item, self.selection, self.registry.names)
             return left[0] if len(left) == 1 else None
         return variant
+
+    # What the test lets be seen
+
+    @cached_property
+    def _recorder(self) -> Recorder:
+        from pytest_wasmer.agreement.observe import Recorder
+
+        return Recorder()
+
+    def _begin_recording(self, item: pytest.Item) -> None:
+        """Also of a test that is not compared: what it does to shared instances is their history."""
+        from pytest_wasmer import markers, selection
+
+        self._membership = None
+        said = markers.agreement(item)
+        level = said.level or self.settings.agree.value
+        if len(self.selection.variants) > 1 and (level != "off" or self.settings.agree.value != "off"):
+            variant = selection.variant_of(item)
+            self._recorder.begin(variant or "")
+            self._record(variant, self._recorder)
+        self._membership = self._membership_of(item, level, said)
+
+    def _membership_of(self, item: pytest.Item, level: str, said: markers.Agreement) -> Membership | None:
+        from pytest_wasmer import selection
+
+        variant = selection.variant_of(item)
+        expected = selection.left_to(item, self.selection, self.registry.names)
+        if variant not in expected:
+            return None
+        return {
+            "group": selection.group_of(item.nodeid, variant),
+            "variant": variant,
+            "expected": expected,
+            "level": (level == "strict", said.memory, said.globals, said.host_calls) if level != "off" else None,
+            "exempt": str(said) if not (said.memory and said.globals and said.host_calls) else "",
+            "observed": b"",
+        }
+
+    def _record(self, variant: str | None, recorder: Recorder | None) -> None:
+        self._recorded = variant, recorder
+        if self.started:
+            self.pool.record(variant, recorder)
+
+    def begin_test(self, item: pytest.Item | None) -> None:
+        """What runs now; None between tests."""
+        self.item = item
+        self._membership = None
+
+    def observe(self) -> None:
+        """The test is over: what was seen is to be compared."""
+        if "_recorder" not in self.__dict__:
+            return
+        observed = self._recorder.end()
+        self._record(None, None)
+        if observed is not None and self._membership is not None:
+            self._membership["observed"] = observed.packed()
 
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
@@ -209,16 +274,18 @@ class WasmSession:
 
     # What the run says
 
-    def facts(self, item: pytest.Item) -> Facts | None:
+    def facts(self, item: pytest.Item, when: str) -> Facts | None:
         """What a report carries for the summary: what the test ran on, and what was loaded since the last time."""
         variant = self._variant_of(item)
         if variant is None:
             return None
         loadings, warnings = self.modules.take() if self.started else ({}, [])
-        if loadings or warnings:
-            return {"variant": variant, "loadings": loadings, "warnings": warnings}
+        membership = self._membership if when == "teardown" else None
+        if loadings or warnings or membership:
+            return {"variant": variant, "loadings": loadings, "warnings": warnings, "membership": membership}
         # Reports live as long as the session: most share one object.
-        return self._common.setdefault(variant, {"variant": variant, "loadings": {}, "warnings": []})
+        nothing: Facts = {"variant": variant, "loadings": {}, "warnings": [], "membership": None}
+        return self._common.setdefault(variant, nothing)
 
     @cached_property
     def tally(self) -> Tally:
@@ -240,11 +307,33 @@ class WasmSession:
 
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else missing_lines(self.selection)
-        return table(self.tally.rows(variants_of(self.registry.names))) + self.tally.remarks() + missing
+        rows = table(self.tally.rows(variants_of(self.registry.names)))
+        return rows + (self._agreement.lines() if rows else []) + self.tally.remarks() + missing
 
-    def evict(self) -> None:
+    @cached_property
+    def _agreement(self) -> Agreement:
+        from pytest_wasmer.report.agreement import Agreement
+
+        return Agreement(self._config)
+
+    def take_report(self, report: pytest.TestReport) -> None:
+        """A report with facts has arrived here; a worker of xdist sends its own on."""
+        if hasattr(self._config, "workerinput"):
+            return
+        facts: Facts = vars(report)["wasm"]
+        self.tally.add(report)
+        self._agreement.add(report, facts["membership"])
+        # Reports live as long as the session.
+        vars(report)["wasm"] = {**facts, "membership": None} if facts["membership"] else facts
+
+    def finish(self) -> None:
+        if "tally" in self.__dict__:
+            self._agreement.finish()
+            self._evict()
+
+    def _evict(self) -> None:
         """Make room in the store where this run, workers of xdist included, has added to it."""
-        if "tally" in self.__dict__ and self.tally.compiled and not hasattr(self._config, "workerinput"):
+        if self.tally.compiled:
             self.tally.evicted = self.modules.evict()
 
     # With xdist, on the controller

@@ -50,6 +50,14 @@ ARTIFACTS = Option(
     "just compiled) or 'both' (each test on each: test_x[llvm-fresh], test_x[llvm-reloaded])",
     ("cached", "fresh", "both"),
 )
+AGREE = Option(
+    "agree",
+    "results|strict|off",
+    "results",
+    "What backends must agree on, test by test: 'results' (all that a test saw of its instances; a NaN equals a NaN), "
+    "'strict' (NaN bits, too) or 'off'; a disagreement is a failed test, test_x[backends-agree]",
+    ("results", "strict", "off"),
+)
 CACHE = Option(
     "cache",
     "on|off|refresh",
@@ -72,7 +80,7 @@ ISOLATION = Option(
     "profiling; a native crash ends the session)",
     ("process", "none"),
 )
-OPTIONS = (BACKENDS, ARTIFACTS, CACHE, CACHE_DIR, ISOLATION)
+OPTIONS = (BACKENDS, ARTIFACTS, AGREE, CACHE, CACHE_DIR, ISOLATION)
 
 # Sizes have no option.
 CACHE_MAX_SIZE = Option(
@@ -85,6 +93,7 @@ INI_ONLY = (CACHE_MAX_SIZE, CACHE_MAX_AGE)
 MARKER_LINES = (
     "wasm_backends(*names, exclude=(), reason=''): run on these Wasm backends only, or on all but the excluded ones.",
     "wasm_xfail(**{backend: reason}): expected to fail on these Wasm backends; a pass is a failure (strict).",
+    "wasm_agree(level=None, memory=True, globals=True, host_calls=True, reason=''): what backends must agree on here.",
 )
 
 
@@ -105,6 +114,7 @@ class Setting(NamedTuple):
 class Settings(NamedTuple):
     backends: Setting
     artifacts: Setting
+    agree: Setting
     cache: Setting
     cache_dir: Setting
     isolation: Setting

@@ -25,7 +25,7 @@ def test_the_first_example_runs_as_pasted(pytester: pytest.Pytester) -> None:
 
 @needs_wheels
 def test_the_red_run_is_red_on_llvm_alone(pytester: pytest.Pytester) -> None:
-    (example,) = [block for block in EXAMPLES if "pick" in block]
+    (example,) = [block for block in EXAMPLES if "test_load_out_of_bounds_traps" in block]
     pytester.makepyfile(test_load=example)
     result = pytester.runpytest_subprocess("--wasm-backends=all")
     result.assert_outcomes(passed=2, failed=1)
@@ -39,6 +39,17 @@ def test_the_example_of_objects_runs_as_pasted(pytester: pytest.Pytester) -> Non
     (example,) = [block for block in EXAMPLES if "Caller" in block]
     pytester.makepyfile(example)
     pytester.runpytest_subprocess("--wasm-backends=all").assert_outcomes(passed=3)
+
+
+@needs_wheels
+def test_the_example_of_a_disagreement_says_what_is_shown(pytester: pytest.Pytester) -> None:
+    (example,) = [block for block in EXAMPLES if "SINK" in block]
+    pytester.makepyfile(test_pick=example)
+    result = pytester.runpytest_subprocess("--wasm-backends=all")
+    result.assert_outcomes(passed=3, failed=1)
+    start = README.index("llvm against singlepass and cranelift:")
+    for line in README[start : README.index("...", start)].splitlines():
+        assert line in result.stdout.lines
 
 
 @needs_wheels

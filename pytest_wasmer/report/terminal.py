@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_wasmer.agreement.groups import Membership
     from pytest_wasmer.artifacts.store import Entry
     from pytest_wasmer.engines.registry import Registry
     from pytest_wasmer.selection import Selection
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         variant: str
         loadings: Mapping[str, Sequence[tuple[str, float, float]]]
         warnings: list[str]
+        membership: Membership | None
 
 
 def header(settings: Settings, chosen: Selection, registry: Registry) -> list[str]:
@@ -33,7 +35,12 @@ def header(settings: Settings, chosen: Selection, registry: Registry) -> list[st
     names = ", ".join(chosen.names) or "none"
     source = f" (from {settings.backends.source})" if settings.backends.given else ""
     versions = sorted({registry.availability(name).detail for name in chosen.names} - {""})
-    stored = {"artifacts": settings.artifacts, "cache": settings.cache, "cache in": settings.cache_dir}
+    stored = {
+        "artifacts": settings.artifacts,
+        "agree": settings.agree,
+        "cache": settings.cache,
+        "cache in": settings.cache_dir,
+    }
     said = [
         f"backends {names}{source}",
         *[f"{name} {setting}" for name, setting in stored.items() if setting.given],

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.artifacts.store import Place
     from pytest_wasmer.engines.api import Description, Trapped, Values
     from pytest_wasmer.engines.registry import BackendSpec
@@ -35,6 +36,9 @@ class Connection:
         self.lost: EngineLost | None = None
         #: The backend of the running test, where that is another one: nothing is to be asked here now.
         self.test_runs_on = ""
+        #: Who takes down what the running test sees here.
+        self.recorder: Recorder | None = None
+        self._watched = False
 
     def refuse_other_test(self, about: str) -> NoReturn:
         """A green test would say that its backend works, and another one had run."""
@@ -137,6 +141,15 @@ class Connection:
 
     def set_global(self, handle: int, value: int, about: str) -> None:
         self.request("set_global", handle, value, about=about)
+
+    def watch(self) -> None:
+        """From now on what is released leaves its state behind, for `states`."""
+        if not self._watched:
+            self._watched = True
+            self.request("watch", about="nothing yet")
+
+    def states(self, handles: Sequence[int], about: str) -> list[str]:
+        return self.request("states", handles, about=about)  # type: ignore[no-any-return]
 
     def table_size(self, handle: int, about: str) -> int:
         return self.request("table_size", handle, about=about)  # type: ignore[no-any-return]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 IS_HANDLE, IS_HOST = 0, 1
 
 PAGE = 65536
+# Released instances that leave their state behind, until somebody asks for it.
+LEFT_LIMIT = 1000
 ZEROS = bytes(PAGE)
 
 
@@ -61,6 +63,8 @@ class Executor:
         self._record_of: dict[int, Record] = {}
         self._callers: dict[int, Callable[[Values], Values]] = {}
         self._mappers: dict[int, Callable[[Iterable[Values]], list[Values | Trapped]]] = {}
+        # What released instances left behind, once somebody watches.
+        self._left: dict[int, str] | None = None
 
     def type_of(self, handle: int) -> ExternType:
         return self._types[handle]
@@ -162,6 +166,8 @@ class Executor:
     def release(self, handles: Iterable[int]) -> None:
         """Let go of modules, instances (with their exports), memories and globals. Never during a call."""
         for handle in handles:
+            if self._left is not None and len(self._left) < LEFT_LIMIT and self._has_state(handle):
+                self._left[handle] = self._state(handle)
             record = self._records.pop(handle, None)
             for number in (handle, *(record.exports if record else ())):
                 for table in (
@@ -173,6 +179,51 @@ class Executor:
                     self._mappers,
                 ):
                     table.pop(number, None)
+
+    # What is left when a test ends
+
+    def watch(self) -> None:
+        """From now on what is released leaves its state behind."""
+        self._left = {}
+
+    def states(self, handles: Iterable[int]) -> list[str]:
+        """The state of instances, memories and globals now, or when they were released since the last time.
+
+        Parts with semicolons between them: "0:memory:2:1=5ab0..." (place among the exports, pages, digests of pages
+        that are not all zeros), "3:global:-1", "4:table:10".
+        """
+        left, self._left = self._left or {}, {}
+        return [left.get(handle) or self._state(handle) for handle in handles]
+
+    def _has_state(self, handle: int) -> bool:
+        return handle in self._records or self._types.get(handle, ("",))[0] in ("memory", "global")
+
+    def _state(self, handle: int) -> str:
+        record = self._records.get(handle)
+        handles = record.exports if record else [handle] if self._has_state(handle) else []
+        parts = [(place, self._state_of(number)) for place, number in enumerate(handles)]
+        return ";".join([f"{place}:{part}" for place, part in parts if part])
+
+    def _state_of(self, handle: int) -> str:
+        kind, *details = self._types[handle]
+        if kind == "memory":
+            return self._memory_state(handle)
+        if kind == "table":
+            return f"table:{self.table_size(handle)}"
+        if kind == "global" and details[1] and details[0] not in ("funcref", "externref"):
+            return f"global:{details[0]}:{self.get_global(handle)}"
+        return ""
+
+    def _memory_state(self, handle: int) -> str:
+        import hashlib
+
+        native, digests = self._natives[handle], []
+        pages = self._engine.memory_pages(native)
+        for number in range(pages):
+            page = self._engine.read(native, number * PAGE, PAGE)
+            if page != ZEROS:
+                digests.append(f"{number}={hashlib.blake2b(page, digest_size=8).hexdigest()}")
+        return f"memory:{pages}:{','.join(digests)}"
 
     def _keep(self, native: Native, type_: ExternType) -> int:
         handle = self._next

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.runtime.errors import EngineLost
@@ -24,6 +25,8 @@ class EnginePool:
         self._outputs: dict[str, str] = {}
         self._starting = Lock()
         self._running: str | None = None
+        self._recorded: str | None = None
+        self._recorder: Recorder | None = None
 
     def connection(self, spec: BackendSpec) -> Connection:
         """The backend's live connection; makes one if there is none, or the last one was lost."""
@@ -75,7 +78,14 @@ class EnginePool:
         for connection in self._connections.values():
             self._tell(connection)
 
+    def record(self, backend: str | None, recorder: Recorder | None) -> None:
+        """What objects on that backend (None: on any) do is taken down from now on."""
+        self._recorded, self._recorder = backend, recorder
+        for connection in self._connections.values():
+            self._tell(connection)
+
     def _tell(self, connection: Connection) -> None:
+        connection.recorder = self._recorder if self._recorded in (None, connection.backend) else None
         running = self._running
         connection.test_runs_on = running if running is not None and running != connection.backend else ""
 

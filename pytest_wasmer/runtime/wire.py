@@ -325,6 +325,7 @@ TAILS: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {
     ),
     "description": (pack_description, unpack_description),
     "blobs": (pack_blobs, unpack_blobs),
+    "texts": (lambda texts: pack_texts(*texts), unpack_texts),
     "limit": (lambda limit: pack_texts(*([] if limit is None else [str(limit)])), lambda body: _limit(body)),
 }
 
@@ -410,6 +411,8 @@ OPERATIONS = _operations(
     ("get_global", _A_HANDLE, Layout("", "int")),
     ("set_global", Layout("I", "int"), _NOTHING),
     ("table_size", _A_HANDLE, Layout("Q")),
+    ("watch", _NOTHING, _NOTHING),
+    ("states", Layout("", "handles"), Layout("", "texts")),
     ("release", Layout("", "handles"), _NOTHING),
 )
 # These two carry values, packed by the function's signature.

@@ -22,9 +22,18 @@ class Owner:
     instance at once, without the garbage collector.
     """
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(self, connection: Connection, name: str, digest: str = "", names: tuple[str, ...] = ()) -> None:
         self.connection = connection
         self.name = name
+        #: Of the module, in hex, or what the host made.
+        self.digest = digest
+        #: Of the exports, in the module's order.
+        self.names = names
+        #: 0 until there is one.
+        self.handle = 0
+        #: Which test a recorder met this in, and its number there; a digest of what was done with it in tests before.
+        self.seen = 0, 0
+        self.history = ""
         self.thread = current_thread()
         self.thread_id = get_ident()
         #: Why not to use it any more.
@@ -93,9 +102,12 @@ class Extern(Generic[TypeT]):
         raise TypeError(f"{self._about} is {with_article(self.type)}, not a function")
 
 
-def host_owner(connection: Connection, handle: int) -> Owner:
+def host_owner(connection: Connection, handle: int, type_: MemoryType | GlobalType) -> Owner:
     """The owner of what the host made: releases it when the last user is gone."""
-    owner = Owner(connection, "the host")
+    owner = Owner(connection, "the host", str(type_))
+    owner.handle = handle
+    if connection.recorder is not None:
+        connection.recorder.new(owner, ())
     release_with(owner, connection, handle)
     return owner
 

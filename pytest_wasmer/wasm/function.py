@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_wasmer.engines.api import Refused, Trapped
-from pytest_wasmer.runtime.errors import EngineFault, WasmError
+from pytest_wasmer.runtime.errors import EngineFault
 from pytest_wasmer.wasm.externs import Extern, Owner
 from pytest_wasmer.wasm.traps import trap_from
 from pytest_wasmer.wasm.types import REFERENCE_TYPES, FunctionType
@@ -29,6 +29,7 @@ class Function(Extern[FunctionType]):
         self._results = Converter(results, str)
         self._to_bits = self._params.to_bits
         self._native = owner.connection.caller(handle, params, results, f"call of {self._about}")
+        self._types = ",".join(params), ",".join(results)
         self._plain_result = len(results) == 1 and not self._results._floats
 
     def __call__(self, *arguments: Any, **keywords: object) -> Any:
@@ -41,15 +42,28 @@ class Function(Extern[FunctionType]):
         __tracebackhide__ = True
         if len(arguments) != self._width or keywords or get_ident() != self._owner.thread_id:
             self._refuse(arguments, keywords)
+        bits = self._to_bits(arguments)
+        recorder = self._owner.connection.recorder
+        if recorder is not None:
+            recorder.note(("call", recorder.index(self._owner), self.name, self._types[0], *bits))
         try:
-            values = self._native(self._to_bits(arguments))
-        except Trapped as trapped:
-            error: BaseException = trap_from(trapped, self.name)
-        except Refused as refused:
-            error = self._fault(refused)
+            values = self._native(bits)
+        except BaseException as failure:
+            if recorder is not None:
+                recorder.failed(failure)
+            error = self._error(failure)
+            if error is failure:
+                raise
         else:
+            if recorder is not None:
+                recorder.note(("result", self._types[1], *values))
             return values[0] if self._plain_result else self._python(values)
         raise error
+
+    def _error(self, failure: BaseException) -> BaseException:
+        if isinstance(failure, Trapped):
+            return trap_from(failure, self.name)
+        return self._fault(failure) if isinstance(failure, Refused) else failure
 
     def map(self, calls: Iterable[Sequence[Any]]) -> list[Any]:
         """Many calls in one message: for each tuple of arguments its result, or the `Trap`, not raised."""
@@ -60,11 +74,20 @@ class Function(Extern[FunctionType]):
         if values is None:
             values = [self._row(row) for row in rows]
         native = connection.mapper(self._handle, self.type.params, self.type.results, f"call of {self._about}")
+        recorder = connection.recorder
+        if recorder is not None:
+            recorder.note(("map", recorder.index(self._owner), self.name, self._types[0], values))
         try:
             outcomes = native(values)
-        except Refused as refused:
-            error = self._fault(refused)
+        except BaseException as failure:
+            if recorder is not None:
+                recorder.failed(failure)
+            error = self._error(failure)
+            if error is failure:
+                raise
         else:
+            if recorder is not None:
+                recorder.note(("results", self._types[1], [getattr(item, "kind", item) for item in outcomes]))
             if self._plain_result:
                 return [trap_from(item, self.name) if type(item) is Trapped else item[0] for item in outcomes]  # type: ignore[index]
             return [self._outcome(item) for item in outcomes]
@@ -95,7 +118,7 @@ class Function(Extern[FunctionType]):
             plural = "" if self._width == 1 else "s"
             raise TypeError(f"{self.name}{self.type} takes {self._width} argument{plural}, {given}")
 
-    def _fault(self, refused: Refused) -> WasmError:
+    def _fault(self, refused: Refused) -> BaseException:
         return EngineFault(f"the {self._owner.connection.backend} engine panicked in {self._about}: {refused.text}")
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_wasmer.engines.api import Values
+    from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.wasm.instance import Exports, Instance
     from pytest_wasmer.wasm.memory import Memory
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 class HostFunction:
     """A Python function as Wasm calls it: bits in, bits out."""
 
-    def __init__(self, name: str, type_: FunctionType, function: Callable[..., Any], importer: str) -> None:
+    def __init__(
+        self, name: str, type_: FunctionType, function: Callable[..., Any], importer: str, connection: Connection
+    ) -> None:
         references = sorted({*type_.params, *type_.results} & {*REFERENCE_TYPES})
         if references:
             raise LinkError(
@@ -38,13 +41,26 @@ class HostFunction:
         self._results = Converter(type_.results, partial(_result_text, name, type_))
         self._takes_caller = takes_caller(function)
         self._instance: Callable[[], Instance | None] = _no_instance
+        self._connection = connection
+        self._types = ",".join(type_.params), ",".join(type_.results)
 
     def invoke(self, values: Values) -> Values:
         __tracebackhide__ = True
+        recorder = self._connection.recorder
+        if recorder is not None:
+            recorder.note(("host", self.name, self._types[0], *values))
         arguments = self._params.from_bits(values)
         caller = (Caller(self),) if self._takes_caller else ()
-        result = self._function(*caller, *arguments)
-        return self._results.to_bits(self._in_a_row(result))
+        try:
+            result = self._function(*caller, *arguments)
+            bits = self._results.to_bits(self._in_a_row(result))
+        except BaseException as raised:
+            if recorder is not None:
+                recorder.note(("raise", type(raised).__name__))
+            raise
+        if recorder is not None:
+            recorder.note(("return", self._types[1], *bits))
+        return bits
 
     def introduce(self, instance: Instance) -> None:
         """Say who imports this: held weakly, since the instance holds this."""

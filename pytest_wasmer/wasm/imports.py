@@ -122,7 +122,7 @@ def _link_one(label: str, type_: ExternType, value: Any, connection: Connection,
         if _may_keep_references(type_):
             linked.leaks.append(owner)
     elif isinstance(type_, FunctionType) and callable(value):
-        host = HostFunction(label, type_, value, name)
+        host = HostFunction(label, type_, value, name, connection)
         linked.pairs.append((IS_HOST, connection.hosts.register(host)))
         linked.hosts.append(host)
     else:

@@ -79,7 +79,7 @@ class Memory(Extern[MemoryType]):
                 self._handle = connection.make_memory(self.type.minimum, self.type.maximum, self.name)
             except Refused as refused:
                 raise WasmError(f"{self.type} cannot be made on {connection.backend}: {refused.text}") from None
-            self._owner = host_owner(connection, self._handle)
+            self._owner = host_owner(connection, self._handle, self.type)
             waiting, self._waiting = self._waiting, None
             if any(waiting):
                 self.write(0, bytes(waiting))
@@ -91,7 +91,12 @@ class Memory(Extern[MemoryType]):
         __tracebackhide__ = True
         if self._waiting is not None:
             return len(self._waiting)
-        return self._use().memory_pages(self._handle, f"size of {self._about}") * PAGE_SIZE
+        connection = self._use()
+        pages = connection.memory_pages(self._handle, f"size of {self._about}")
+        if connection.recorder is not None:
+            connection.recorder.note(("size", connection.recorder.index(self._owner), self.name))
+            connection.recorder.note(("number", pages))
+        return pages * PAGE_SIZE
 
     def __len__(self) -> int:
         return self.size
@@ -111,10 +116,20 @@ class Memory(Extern[MemoryType]):
             raise WasmError(f"{self.name} is not in use yet: import it first, or make it larger")
         if not 0 <= pages <= PAGE_SIZE:
             raise ValueError(f"{self._about} cannot grow by {pages} pages: 0 to {PAGE_SIZE}")
+        connection = self._use()
+        recorder = connection.recorder
+        if recorder is not None:
+            recorder.note(("grow", recorder.index(self._owner), self.name, pages))
         try:
-            return self._use().grow(self._handle, pages, f"grow of {self._about}")
+            before = connection.grow(self._handle, pages, f"grow of {self._about}")
         except Refused as refused:
             reason = refused.text
+            if recorder is not None:
+                recorder.note(("refused", "grow"))
+        else:
+            if recorder is not None:
+                recorder.note(("number", before))
+            return before
         raise WasmError(f"{self._about} ({self.type}) cannot grow by {pages} pages: {reason}")
 
     def read(self, offset: int, length: int) -> bytes:
@@ -129,7 +144,10 @@ class Memory(Extern[MemoryType]):
             for start in range(offset, offset + length, TRANSFER) or (offset,):
                 size = min(TRANSFER, offset + length - start)
                 parts.append(connection.read(self._handle, start, size, f"read of {self._about}"))
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            if connection.recorder is not None:
+                connection.recorder.accessed("read", self._owner, self.name, offset, data)
+            return data
         except OutOfBounds as error:
             size = error.size
         raise self._outside(offset, length, size)
@@ -151,6 +169,8 @@ class Memory(Extern[MemoryType]):
             for start in range(0, len(content), TRANSFER) or (0,):
                 part = content[start : start + TRANSFER]
                 connection.write(self._handle, offset + start, part, f"write of {self._about}")
+            if connection.recorder is not None:
+                connection.recorder.accessed("write", self._owner, self.name, offset, content)
             return
         except OutOfBounds as error:
             size = error.size

@@ -117,20 +117,28 @@ class Module:
         loaded = self._code.loaded(self.path)
         connection = loaded.connection
         linked = link(self._imports, imports or {}, connection, self.path)
-        owner = Owner(connection, self.path)
+        owner = Owner(connection, self.path, self.digest, tuple(self.exports))
         owner.keeps += [loaded, *linked.hosts, *linked.externs]
         owner.lenders += linked.leaks
+        recorder = connection.recorder
+        if recorder is not None:
+            recorder.new(owner, [(extern.name, recorder.index(extern._owner)) for extern in linked.externs])
         try:
             first = connection.instantiate(loaded.handle, linked.pairs, f"instantiation of {self.path}")
         except BaseException as failure:
             if not isinstance(failure, (Refused, WrongThread, WrongBackend, InstanceLost)):  # else nothing has run
                 for lender in linked.leaks:
                     lender.spoil(self.path)
+            if recorder is not None:
+                recorder.failed(failure)
             error = self._start_error(connection.backend, failure)
             if error is failure:
                 raise
         else:
             release_with(owner, connection, first)
+            owner.handle = first
+            if recorder is not None:
+                recorder.made(owner)
             for lender in linked.leaks:
                 lender.keeps.append(owner)
             for extern in linked.externs:

@@ -40,7 +40,7 @@ class Global(Extern[GlobalType]):
             waiting, self._waiting = self._waiting, None
             value_type, mutable = self.type
             self._handle = connection.make_global(value_type, mutable, waiting, self.name)
-            self._owner = host_owner(connection, self._handle)
+            self._owner = host_owner(connection, self._handle, self.type)
         return self._owner, self._handle
 
     @property
@@ -51,7 +51,11 @@ class Global(Extern[GlobalType]):
             raise TypeError(f"{self._about} is a {self.type}: the engine does not pass references to Python")
         bits = self._waiting
         if bits is None:
-            bits = self._use().get_global(self._handle, f"value of {self._about}")
+            connection = self._use()
+            bits = connection.get_global(self._handle, f"value of {self._about}")
+            if connection.recorder is not None:
+                connection.recorder.note(("get", connection.recorder.index(self._owner), self.name))
+                connection.recorder.note(("value", self.type.value_type, bits))
         return self._converter.from_bits((bits,))[0]
 
     @value.setter
@@ -65,7 +69,11 @@ class Global(Extern[GlobalType]):
         if self._waiting is not None:
             self._waiting = bits
         else:
-            self._use().set_global(self._handle, bits, f"setting {self._about}")
+            connection = self._use()
+            connection.set_global(self._handle, bits, f"setting {self._about}")
+            if connection.recorder is not None:
+                index = connection.recorder.index(self._owner)
+                connection.recorder.note(("set", index, self.name, self.type.value_type, bits))
 
 
 def _value_text(name: str, type_: GlobalType, _: int) -> str:
@@ -91,7 +99,12 @@ class Table(Extern[TableType]):
     def size(self) -> int:
         """In elements."""
         __tracebackhide__ = True
-        return self._use().table_size(self._handle, f"size of {self._about}")
+        connection = self._use()
+        size = connection.table_size(self._handle, f"size of {self._about}")
+        if connection.recorder is not None:
+            connection.recorder.note(("size", connection.recorder.index(self._owner), self.name))
+            connection.recorder.note(("number", size))
+        return size
 
     def __len__(self) -> int:
         return self.size

@@ -20,6 +20,11 @@ WebAssembly tests on Wasmer's compilers (pytest-wasmer):
                         production), 'fresh' (code that was just compiled) or 'both' (each test on
                         each: test_x[llvm-fresh], test_x[llvm-reloaded]). Default: cached. Also:
                         PYTEST_WASMER_ARTIFACTS, ini wasm_artifacts
+  --wasm-agree=results|strict|off
+                        What backends must agree on, test by test: 'results' (all that a test saw of
+                        its instances; a NaN equals a NaN), 'strict' (NaN bits, too) or 'off'; a
+                        disagreement is a failed test, test_x[backends-agree]. Default: results.
+                        Also: PYTEST_WASMER_AGREE, ini wasm_agree
   --wasm-cache=on|off|refresh
                         Keep compiled modules for later runs: 'on', 'off' (compile in each run; the
                         round trip happens in memory) or 'refresh' (compile once more, and replace
@@ -43,6 +48,7 @@ def test_help(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [line.split("(")[0].strip() for line in lines if line.startswith("  wasm_")] == [
         "wasm_backends",
         "wasm_artifacts",
+        "wasm_agree",
         "wasm_cache",
         "wasm_cache_dir",
         "wasm_isolation",

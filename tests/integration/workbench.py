@@ -93,9 +93,10 @@ def counts(result: pytest.RunResult, backend: str = "fake-a") -> tuple[int, int,
 
 
 def remarks(result: pytest.RunResult) -> list[str]:
-    """What the summary says below its table."""
+    """What the summary says below its table, but for what was compared."""
     start = next(index for index, line in enumerate(result.stdout.lines) if "= wasm backends =" in line)
-    return [line for line in result.stdout.lines[start:] if line.startswith("wasm: ")]
+    lines = [line for line in result.stdout.lines[start:] if line.startswith("wasm: ")]
+    return [line for line in lines if "compared" not in line]
 
 
 def stored(folder: Path) -> list[Path]:

@@ -35,7 +35,7 @@ SAMPLES: dict[str, Any] = {
     "reload": (1, 0.5, "full", DESCRIPTION), "serialize": b"artifact", "deserialize": (1, DESCRIPTION),
     "custom_sections": [b"one", b""], "instantiate": 7, "make_memory": 1, "read": b"bytes", "write": None,
     "digest": b"digest", "memory_pages": 3, "grow": 3, "make_global": 1, "get_global": -1, "set_global": None,
-    "table_size": 5, "release": None,
+    "table_size": 5, "release": None, "watch": None, "states": ["0:table:1", ""],
 }  # fmt: skip
 
 

@@ -1,0 +1,218 @@
+"""Records what a test and its instances say to each other, where Python meets Wasm.
+
+One recorder per session. The objects of `wasm/` report to it through their connection, which has it only while a test
+of its backend is set up and called: what fixtures of other backends do meanwhile does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+import zlib
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_wasmer.agreement.events import COMING_IN, data_text, encoded, without_nan_bits
+from pytest_wasmer.engines.api import Refused, Trapped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_wasmer.agreement.events import Event
+    from pytest_wasmer.runtime.connection import Connection
+    from pytest_wasmer.wasm.externs import Owner
+
+# Events of one test that are told in full, in bytes of their text; the rest is a digest with a checkpoint per CHUNK.
+TOLD = 150_000
+CHUNK = 1024
+FORMAT = 1
+
+
+class Observation(NamedTuple):
+    """What one test on one backend let be seen. Travels on its report, as bytes.
+
+    `events` are the first ones; `total` is how many there were. `checkpoints` are digests of all events up to the end
+    of each chunk (of `CHUNK` events) that is not told in full: without NaN bits, as they were, and of what went in.
+    """
+
+    variant: str
+    events: list[Event]
+    total: int
+    checkpoints: list[tuple[str, str, str]]
+    state: list[Event]
+    #: Why it cannot be compared; "" if it can.
+    trouble: str
+
+    def packed(self) -> bytes:
+        text = json.dumps([FORMAT, *self], separators=(",", ":"))
+        return zlib.compress(text.encode(), 1)
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Observation:
+        version, variant, events, total, checkpoints, state, trouble = json.loads(zlib.decompress(content))
+        if version != FORMAT:
+            raise ValueError(f"an observation of format {version}, not {FORMAT}")
+        return cls(
+            variant,
+            [tuple(event) for event in events],
+            total,
+            [(plain, raw, inputs) for plain, raw, inputs in checkpoints],
+            [tuple(event) for event in state],
+            trouble,
+        )
+
+
+class Recorder:
+    """The events of the running test."""
+
+    def __init__(self) -> None:
+        self._serial = 0
+        self._seen: list[_Seen] = []
+        self.begin("")
+
+    def begin(self, variant: str) -> None:
+        """A test begins, or begins again."""
+        if self._seen:  # its set-up failed
+            self._pass_on()
+        self._serial += 1
+        self._variant = variant
+        self._events: list[Event] = []
+        self._told: list[Event] = []
+        self._told_size = 0
+        self._full = False
+        self._count = 0
+        self._checkpoints: list[tuple[str, str, str]] = []
+        self._plain, self._raw = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
+        self._inputs = hashlib.blake2b(digest_size=8)
+        self._thread = 0
+        self.trouble = ""
+
+    # What the objects report
+
+    def index(self, owner: Owner) -> int:
+        """The number of an instance, or of what the host made, in this test."""
+        serial, index = owner.seen
+        if serial != self._serial:
+            index = self._enter(owner)
+            self.note(("use", index, owner.digest, owner.history))
+        return index
+
+    def new(self, owner: Owner, imports: Sequence[Any]) -> None:
+        index = self._enter(owner)
+        self.note(("new", index, owner.digest, list(imports)))
+
+    def made(self, owner: Owner) -> None:
+        """An instance came to be."""
+        self._seen[owner.seen[1]].handle = owner.handle
+        self.note(("made",))
+
+    def _enter(self, owner: Owner) -> int:
+        owner.connection.watch()
+        index = len(self._seen)
+        owner.seen = self._serial, index
+        self._seen.append(_Seen(owner))
+        return index
+
+    def note(self, event: Event) -> None:
+        events = self._events
+        events.append(event)
+        if len(events) >= CHUNK:
+            self._flush()
+
+    def accessed(self, kind: str, owner: Owner, name: str, offset: int, data: bytes) -> None:
+        """Python read or wrote a memory."""
+        index = self.index(owner)
+        if kind == "read":
+            self.note(("read", index, name, offset, len(data)))
+            self.note(("data", offset, data_text(data)))
+        else:
+            self.note(("write", index, name, offset, data_text(data)))
+
+    def failed(self, failure: BaseException) -> None:
+        """What was asked for last ended with an exception."""
+        if isinstance(failure, Trapped):
+            self.note(("trap", failure.kind))
+        elif isinstance(failure, Refused):
+            self.note(("refused", failure.stage))
+        else:
+            self.note(("raised", type(failure).__name__))
+
+    def _flush(self) -> None:
+        events, self._events = self._events, []
+        thread = get_ident()
+        if self._thread not in (0, thread):
+            self.trouble = "several threads called Wasm, in an order that may vary"
+        self._thread = thread
+        self._count += len(events)
+        plain = [without_nan_bits(event) for event in events]
+        text = encoded(plain)
+        self._plain.update(text.encode())
+        self._raw.update((text if plain == events else encoded(events)).encode())
+        self._inputs.update(encoded([event for event in plain if event[0] in COMING_IN]).encode())
+        if not self._full and self._told_size + len(text) <= TOLD:
+            self._told += events
+            self._told_size += len(text)
+        else:
+            self._full = True
+            self._checkpoints.append((self._plain.hexdigest(), self._raw.hexdigest(), self._inputs.hexdigest()))
+
+    # The end
+
+    def end(self) -> Observation | None:
+        """What was seen since `begin`; None if nothing was."""
+        if not self._seen and not self._events and not self._count:
+            return None
+        state = [] if self.trouble else self._state()
+        self._flush()
+        for seen in self._seen:
+            owner = seen.owner()
+            if owner is not None:
+                owner.history = hashlib.blake2b(
+                    owner.history.encode() + self._inputs.digest(), digest_size=8
+                ).hexdigest()
+        observed = Observation(self._variant, self._told, self._count, self._checkpoints, state, self.trouble)
+        self.begin("")
+        return observed
+
+    def _pass_on(self) -> None:
+        """What was done in this test becomes the history of its instances."""
+        self._flush()
+        for seen in self._seen:
+            owner = seen.owner()
+            if owner is not None:
+                before = owner.history.encode()
+                owner.history = hashlib.blake2b(before + self._inputs.digest(), digest_size=8).hexdigest()
+        self._seen = []
+
+    def _state(self) -> list[Event]:
+        """What is left of each instance, also of those that are gone."""
+        found: list[Event] = []
+        connections: dict[int, tuple[Connection, list[int]]] = {}
+        for index, seen in enumerate(self._seen):
+            if seen.handle:
+                connections.setdefault(id(seen.connection), (seen.connection, []))[1].append(index)
+        for connection, indices in connections.values():
+            if connection.lost is not None:
+                self.trouble = f"the {connection.backend} engine process was lost"
+                continue
+            states = connection.states([self._seen[index].handle for index in indices], "the state after the test")
+            for index, state in zip(indices, states, strict=True):
+                found += self._state_of(index, state)
+        return sorted(found, key=lambda event: event[1:3])
+
+    def _state_of(self, index: int, state: str) -> list[Event]:
+        names = self._seen[index].names
+        lines = [line.split(":") for line in state.split(";")] if state else []
+        return [("state", index, names[int(place)] if names else "", *rest) for place, *rest in lines]
+
+
+class _Seen:
+    """An instance, or what the host made: not kept alive by being watched."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = weakref.ref(owner)
+        self.connection = owner.connection
+        self.names = owner.names
+        #: 0 for what never came to be.
+        self.handle = owner.handle
