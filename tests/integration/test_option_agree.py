@@ -60,8 +60,8 @@ def test_a_disagreement_is_a_failed_test_of_its_own(project: pytest.Pytester) ->
             "Again: pytest 'test_it.py::test_odd[[]fake-a[]]' 'test_it.py::test_odd[[]fake-b[]]' "
             "'test_it.py::test_odd[[]fake-c[]]'",
             "wasm: 2 tests agreed, 2 diverged, 0 not compared",
-            "FAILED test_it.py::test_odd[[]backends-agree[]] - fake-b against*",
-            "FAILED test_it.py::test_some[[]2-backends-agree[]] - fake-b against*",
+            "FAILED test_it.py::test_odd[[]backends-agree[]]*",
+            "FAILED test_it.py::test_some[[]2-backends-agree[]]*",
         ]
     )
 
