@@ -98,12 +98,12 @@ MODULES = {
     ),
     "host": (
         """(module
-          (import "env" "log" (func $log (param i32) (result f32)))
+          (import "env" "log" (func $log (param i32) (result i64)))
           (import "env" "memory" (memory 1 2))
           (import "env" "base" (global $base i32))
           (import "env" "state" (global $state (mut i64)))
           (export "memory" (memory 0))
-          (func (export "f") (param i32) (result f32)
+          (func (export "f") (param i32) (result i64)
             (i32.store8 (i32.const 8) (local.get 0))
             (global.set $state (i64.extend_i32_s (local.get 0)))
             (call $log (i32.add (local.get 0) (global.get $base)))))""",

@@ -66,6 +66,15 @@ INDIRECT = """
   (func (export "direct") (param f64) (result f64) (call $f (local.get 0)))
   (func (export "indirect") (param f64) (result f64) (call_indirect (type $t) (local.get 0) (i32.const 0))))
 """
+# Another one: Singlepass's code reads a float result of a host function from xmm0, where nothing puts it. What it finds
+# there depends on what Wasmer did last: often the result, with this many parameters never.
+MANY = 30
+FLOAT_RESULT = f"""
+(module
+  (import "env" "f" (func $f (param {"i32 " * MANY}) (result f64)))
+  (func (export "call") (result f64) (call $f {"(i32.const 1) " * MANY})))
+"""
+BAD_FLOAT_RESULTS = ("singlepass",)
 
 
 def minus(left: int, right: int) -> int:
@@ -126,9 +135,11 @@ def test_values_cross_both_ways_with_their_bits(native: Connection) -> None:
     assert [exports.i32(value) for value in (-(2**31), -1, 2**31 - 1)] == [-(2**31), -1, 2**31 - 1]
     assert [exports.i64(value) for value in (-(2**63), 2**63 - 1)] == [-(2**63), 2**63 - 1]
     f32 = [0x80000000, 0x7F800000, 1, 0x7FC12345, 0xFFFFFFFF]
-    assert [exports.f32(bits) & 0xFFFFFFFF for bits in f32] == f32
+    came_back = [exports.f32(bits) & 0xFFFFFFFF for bits in f32]
     f64 = [1 << 63, 1, 0x7FF8000000000123, 0x7FF0000000000001, 0xFFF7FFFFFFFFFFFF]
-    assert [exports.f64(bits) & 0xFFFFFFFFFFFFFFFF for bits in f64] == f64
+    came_back += [exports.f64(bits) & 0xFFFFFFFFFFFFFFFF for bits in f64]
+    if native.backend not in BAD_FLOAT_RESULTS:
+        assert came_back == f32 + f64
     assert seen[:5] == [-(2**31), -1, 2**31 - 1, -(2**63), 2**63 - 1]
     assert [f32_bits(value) for value in seen[5:10]] == f32
     assert [f64_bits(value) for value in seen[10:]] == f64
@@ -147,8 +158,9 @@ def test_unsigned_and_bool_and_int_results(native: Connection) -> None:
     exports = make(native, TYPES, {"env": {**hosts, "none": lambda: None}}).exports
     assert exports.i32(0) == -1
     assert exports.i64(0) == 1
-    assert f32_from_bits(exports.f32(0)) == 1.0
-    assert f64_from_bits(exports.f64(0)) == 2.0**70
+    floats = f32_from_bits(exports.f32(0)), f64_from_bits(exports.f64(0))
+    if native.backend not in BAD_FLOAT_RESULTS:
+        assert floats == (1.0, 2.0**70)
     assert exports.none() is None
 
 
@@ -335,7 +347,12 @@ def test_singlepass_passes_wrong_floats_to_host_functions_called_through_a_table
     """A miscompile of Wasmer 2.1 that authors want to see: nothing here hides it."""
     seen: list[float] = []
     exports = make(native, INDIRECT, {"env": {"f": lambda value: seen.append(value) or value}}).exports
-    assert exports.direct(1.5) == 1.5
+    exports.direct(1.5)
     assert seen == [1.5]
     exports.indirect(1.5)
     assert math.isclose(seen[1], 1.5) is (native.backend != "singlepass")
+
+
+def test_singlepass_does_not_take_float_results_of_host_functions(native: Connection) -> None:
+    call = make(native, FLOAT_RESULT, {"env": {"f": lambda *_: 1.5}}).exports.call
+    assert (call() == 1.5) is (native.backend not in BAD_FLOAT_RESULTS)
