@@ -61,6 +61,11 @@ class Agreement(NamedTuple):
     host_calls: bool
     reason: str
 
+    @property
+    def exempts(self) -> bool:
+        """Whether it leaves something out."""
+        return self.level == "off" or not (self.memory and self.globals and self.host_calls)
+
     def __str__(self) -> str:
         said = [repr(self.level)] if self.level else []
         said += [f"{name}=False" for name in ("memory", "globals", "host_calls") if not getattr(self, name)]

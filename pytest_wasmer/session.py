@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_wasmer import markers
     from pytest_wasmer.agreement.groups import Membership
+    from pytest_wasmer.agreement.local import Local
     from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.engines.registry import BackendSpec, Registry
     from pytest_wasmer.modules import Modules
@@ -198,7 +199,20 @@ class WasmSession:
     def _recorder(self) -> Recorder:
         from pytest_wasmer.agreement.observe import Recorder
 
-        return Recorder()
+        return Recorder(self._local)
+
+    @cached_property
+    def _local(self) -> Local | None:
+        """The session's local files: made where reports arrive; workers of xdist on other machines have none."""
+        from pytest_wasmer.agreement.local import Local
+
+        if "workerinput" not in vars(self._config):
+            try:
+                return Local.make()
+            except OSError:
+                return None
+        folder = self._config.workerinput.get("wasm_local")  # type: ignore[attr-defined]
+        return Local(folder) if folder and Path(folder).is_dir() else None
 
     def _begin_recording(self, item: pytest.Item) -> None:
         """Also of a test that is not compared: what it does to shared instances is their history."""
@@ -225,7 +239,7 @@ class WasmSession:
             "variant": variant,
             "expected": expected,
             "level": (level == "strict", said.memory, said.globals, said.host_calls) if level != "off" else None,
-            "exempt": str(said) if not (said.memory and said.globals and said.host_calls) else "",
+            "exempt": str(said) if said.exempts else "",
             "observed": b"",
         }
 
@@ -314,7 +328,7 @@ class WasmSession:
     def _agreement(self) -> Agreement:
         from pytest_wasmer.report.agreement import Agreement
 
-        return Agreement(self._config)
+        return Agreement(self._config, self._local)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""
@@ -348,13 +362,17 @@ class WasmSession:
         """For workers: what is compiled after `wasm_began` is not compiled again by --wasm-cache=refresh."""
         from pytest_wasmer.report.waiting import BOARD
 
-        return {"wasm_began": self.began, BOARD: self._board.folder}
+        local = self._local
+        return {"wasm_began": self.began, "wasm_local": local.folder if local else None, BOARD: self._board.folder}
 
     def close(self) -> None:
         if self.started:
             self.pool.close()
         if "_board" in self.__dict__:
             self._board.close()
+        local = self.__dict__.get("_local")
+        if local is not None and not hasattr(self._config, "workerinput"):
+            local.remove()
 
 
 SESSION = pytest.StashKey[WasmSession]()

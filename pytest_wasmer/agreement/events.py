@@ -2,12 +2,14 @@
 
 An event is a tuple of a kind and JSON values. Some go *in* (Python decides them), some come *out* (the engine does):
 
-    in   ("new", instance, module digest, imports)      out  ("made",)
-         ("use", instance, module digest, history)
+    in   ("new", instance, module, imports)             out  ("made",)
+         ("make", index, "memory", minimum, maximum)
+         ("make", index, "global", type, mutable, bits)
+         ("use", instance, module, history)
          ("call", instance, name, types, *bits)              ("result", types, *bits)
          ("map", instance, name, types, rows)                ("results", types, rows)
          ("read", instance, name, offset, length)            ("data", offset, data)
-         ("write", instance, name, offset, data)             ("written",)
+         ("write", instance, name, offset, data)
          ("get", instance, name)                             ("value", types, bits)
          ("set", instance, name, types, bits)
          ("size", instance, name)                            ("number", value)
@@ -16,37 +18,45 @@ An event is a tuple of a kind and JSON values. Some go *in* (Python decides them
          ("return", types, *bits)                                                             ... which answers
          ("raise", exception)
                                                              ("trap", kind), ("raised", exception), ("refused", text)
-         ("end",)                                            ("state", instance, place, name, value, ...)
 
-`types` are value types with commas between them; floats are bits. `data` is hex, of long data only a digest.
+    left ("state", instance, export, "memory", pages, pages per digest, "0=digest,...")     what a test leaves behind
+         ("state", instance, export, "global", type, bits)
+         ("state", instance, export, "table", elements)
+
+`types` are value types with commas between them; floats are bits. `data` is hex, of long data only a digest (see
+`runtime.blobs`). A module is known by its digest, or by that of its text. `imports` are what an instance takes of
+others: [own name, index, name there]. Instances, and what the host makes, are numbered in the order in which a test
+meets them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from pytest_wasmer.runtime.blobs import digest_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     #: A kind and JSON values.
     Event: TypeAlias = tuple[Any, ...]
 
 COMING_IN = frozenset(
-    {"new", "use", "call", "map", "read", "write", "get", "set", "size", "grow", "return", "raise", "end"}
+    {"new", "make", "use", "call", "map", "read", "write", "get", "set", "size", "grow", "return", "raise"}
 )
 # Where the types of an event stand, if its values may be floats.
 TYPES_AT = {"call": 3, "map": 3, "result": 1, "results": 1, "value": 1, "set": 3, "host": 2, "return": 1}
 LONG = 64
+PAGE = 65536
 
 
 def data_text(data: bytes) -> str:
     """Data as an event has it: in hex, or its length and digest."""
     if len(data) <= LONG:
         return data.hex()
-    return f"{len(data)} bytes {hashlib.blake2b(data, digest_size=16).hexdigest()}"
+    return f"{len(data)} bytes {digest_of(data)}"
 
 
 def encoded(events: Iterable[Event]) -> str:
@@ -76,12 +86,56 @@ def _canonical(types: Sequence[str], bits: Sequence[int]) -> list[int]:
 
 
 def _one(name: str, bits: int) -> int:
-    if name == "f32" and bits & 0x7FFFFFFF > 0x7F800000:
-        return 0x7FC00000
-    if name == "f64" and bits & 0x7FFFFFFFFFFFFFFF > 0x7FF0000000000000:
-        return 0x7FF8000000000000
+    if is_nan(name, bits):
+        return 0x7FC00000 if name == "f32" else 0x7FF8000000000000
     return bits
 
 
+# Contents of memories
+
+
+def content_of(text: str, find: Callable[[Iterable[str]], Mapping[str, bytes]]) -> bytes | None:
+    """The data that an event has; None where only its digest is at hand."""
+    _, long, digest = text.rpartition(" ")
+    return find([digest]).get(digest) if long else bytes.fromhex(text)
+
+
+def pages_in(state: Event) -> dict[int, str]:
+    """Of a memory's state the digests of what is not all zeros, by the number of the (first) page."""
+    pairs = [page.split("=") for page in state[6].split(",") if page]
+    return {int(number): digest for number, digest in pairs}
+
+
+def nan_words_only(one: bytes, other: bytes, offset: int) -> bool:
+    """Whether contents of a memory from `offset` on differ only within aligned words that are NaN on both sides.
+
+    A NaN's sign and payload may differ between engines (WebAssembly core specification, section 4.3.3).
+    """
+    if len(one) != len(other):
+        return False
+    return all(_are_nan(one, other, offset, place) for place in differing(one, other))
+
+
+def differing(one: bytes, other: bytes) -> Iterator[int]:
+    """Places where contents of one length differ."""
+    for start in range(0, len(one), LONG):
+        if one[start : start + LONG] != other[start : start + LONG]:
+            for place in range(start, min(start + LONG, len(one))):
+                if one[place] != other[place]:
+                    yield place
+
+
+def _are_nan(one: bytes, other: bytes, offset: int, place: int) -> bool:
+    """Whether what is around that place is an f32, or an f64, that is NaN on both sides."""
+    for name, size in (("f32", 4), ("f64", 8)):
+        start = place - (offset + place) % size
+        words = [int.from_bytes(content[start : start + size], "little") for content in (one, other)]
+        if 0 <= start <= len(one) - size and all(is_nan(name, word) for word in words):
+            return True
+    return False
+
+
 def is_nan(name: str, bits: int) -> bool:
-    return _one(name, bits) != bits or bits in (0x7FC00000 if name == "f32" else -1, 0x7FF8000000000000)
+    if name == "f32":
+        return bits & 0x7FFFFFFF > 0x7F800000
+    return name == "f64" and bits & 0x7FFFFFFFFFFFFFFF > 0x7FF0000000000000

@@ -8,17 +8,27 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, NOT_DETERMINISTIC, Level, Verdict, judge
+from pytest_wasmer.agreement.judge import (
+    AGREED,
+    DIVERGED,
+    INCOMPARABLE,
+    NOT_DETERMINISTIC,
+    Level,
+    Verdict,
+    judge,
+    nothing_at_hand,
+)
 from pytest_wasmer.agreement.observe import Observation
 from pytest_wasmer.agreement.verdicts import difference, message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypedDict
 
     import pytest
 
     from pytest_wasmer.agreement.events import Event
+    from pytest_wasmer.agreement.local import Local
 
     class Membership(TypedDict):
         """What a test's last report says of its group: plain values."""
@@ -26,17 +36,23 @@ if TYPE_CHECKING:
         group: str
         variant: str
         expected: list[str]
+        #: As of `judge.Level`; None where nothing is to be compared.
         level: tuple[bool, bool, bool, bool] | None
         #: What a marker leaves out, as it says it; "" for nothing.
         exempt: str
         observed: bytes
 
 
-class Divergence(NamedTuple):
-    """A group that did not agree: its id, the node ids of its members, and what to say."""
+class Judged(NamedTuple):
+    """A group that is complete: its id, the node ids of its members and what each let be seen, by variant.
+
+    `text` is what its failure says; "" where it is none.
+    """
 
     group: str
-    members: list[str]
+    members: dict[str, str]
+    observed: Mapping[str, Observation]
+    verdict: Verdict
     text: str
     location: tuple[str, int | None, str]
 
@@ -50,10 +66,15 @@ class _Group:
 
 
 class Groups:
-    """All groups of a session. `normalize` is given a group's id and the events of one member."""
+    """All groups of a session. `normalize` is given a group's id and the events of one member.
 
-    def __init__(self, normalize: Callable[[str, list[Event]], list[Event]]) -> None:
+    `local`: where there are contents and events that did not travel.
+    """
+
+    def __init__(self, normalize: Callable[[str, list[Event]], list[Event]], local: Local | None = None) -> None:
         self._normalize = normalize
+        self._local = local
+        self._find = nothing_at_hand if local is None else local.data
         self._groups: dict[str, _Group] = {}
         self._failed: set[str] = set()
         self.counts: Counter[str] = Counter()
@@ -62,10 +83,12 @@ class Groups:
         self.agreed: list[str] = []
         #: Markers that hide nothing any more.
         self.needless: list[str] = []
+        #: What was let pass, and where.
+        self.notes: list[str] = []
         self.diverged: dict[str, list[str]] = {}
 
-    def add(self, report: pytest.TestReport, membership: Membership | None) -> Divergence | None:
-        """Take note of a report; the divergence of the group that it completes, if there is one."""
+    def add(self, report: pytest.TestReport, membership: Membership | None) -> Judged | None:
+        """Take note of a report; what became of the group that it completes, if it does."""
         if report.when == "setup":
             self._failed.discard(report.nodeid)
         if report.outcome != "passed":
@@ -85,40 +108,81 @@ class Groups:
             return None
         del self._groups[name]
         members = {variant: group.members[variant] for variant in group.expected}
-        verdict = self._verdict(name, group, membership)
+        seen = {variant: group.observed[variant] for variant in group.expected}
+        observed = {variant: Observation.unpacked(content) for variant, content in seen.items() if content}
+        verdict = self._verdict(name, group, observed, membership)
         text = self._text(verdict, members, membership["level"])
         self._count(name, verdict, list(members.values()), text)
-        if not text:
-            return None
         path, line, _ = report.location
-        return Divergence(name, list(members.values()), text, (path, line, name.partition("::")[2].replace("::", ".")))
+        location = path, line, name.partition("::")[2].replace("::", ".")
+        return Judged(name, members, observed, verdict, text, location)
 
-    def _verdict(self, name: str, group: _Group, membership: Membership) -> Verdict:
+    def done(self, judged: Judged) -> None:
+        """Nobody needs the journals of a group any more."""
+        for observation in judged.observed.values():
+            if self._local is not None and observation.journal:
+                self._local.discard(observation.journal)
+
+    def _verdict(
+        self, name: str, group: _Group, observed: Mapping[str, Observation], membership: Membership
+    ) -> Verdict:
         level = membership["level"]
+        why_not = self._why_not(group)
         if level is None:
+            if not why_not:
+                self._look_behind(membership, observed, strict=False)
             return Verdict(INCOMPARABLE, "told not to compare")
-        if len(group.expected) < 2:
-            return Verdict(INCOMPARABLE, "one backend only")
-        if group.failed:
-            return Verdict(INCOMPARABLE, f"did not pass on {', '.join(group.failed)}")
-        if not any(group.observed.values()):
-            return Verdict(INCOMPARABLE, "nothing was asked of Wasm")
-        if not all(group.observed.values()):
-            return Verdict(INCOMPARABLE, "Wasm was asked on some backends only")
-        observed = {variant: self._observation(name, group.observed[variant]) for variant in group.expected}
-        verdict = judge(observed, Level(*level))
-        if membership["exempt"] and verdict.kind == AGREED and judge(observed, Level(level[0])).kind == AGREED:
-            self.needless.append(f"{membership['exempt']} of {name} hides nothing any more")
+        if why_not:
+            return Verdict(INCOMPARABLE, why_not)
+        verdict = self._judge(name, observed, Level(*level))
+        self.notes += [f"{name}: {note}" for note in verdict.notes]
+        if verdict.kind == AGREED:
+            self._look_behind(membership, observed, strict=level[0])
         return verdict
 
-    def _observation(self, name: str, content: bytes) -> Observation:
-        observation = Observation.unpacked(content)
-        return observation._replace(events=self._normalize(name, observation.events))
+    def _look_behind(self, membership: Membership, observed: Mapping[str, Observation], *, strict: bool) -> None:
+        """Whether what a marker leaves out would make a difference."""
+        name, exempt = membership["group"], membership["exempt"]
+        if exempt and self._judge(name, observed, Level(strict)).kind == AGREED:
+            self.needless.append(f"{exempt} of {name} hides nothing any more")
+
+    def _why_not(self, group: _Group) -> str:
+        """Why there is nothing to compare."""
+        if len(group.expected) < 2:
+            return "one backend only"
+        if group.failed:
+            return f"did not pass on {', '.join(group.failed)}"
+        if not any(group.observed.values()):
+            return "nothing was asked of Wasm"
+        if not all(group.observed.values()):
+            return "Wasm was asked on some backends only"
+        return ""
+
+    def _judge(self, name: str, observed: Mapping[str, Observation], level: Level) -> Verdict:
+        whole = self._whole(observed, level)
+        normal = {
+            variant: found._replace(events=self._normalize(name, found.events)) for variant, found in whole.items()
+        }
+        return judge(normal, level, self._find)
+
+    def _whole(self, observed: Mapping[str, Observation], level: Level) -> Mapping[str, Observation]:
+        """With all their events, where digests of those that did not travel differ, and journals are at hand."""
+        sums = [[point[level.strict] for point in found.checkpoints] for found in observed.values()]
+        if all(points == sums[0] for points in sums) or self._local is None:
+            return observed
+        told = {variant: self._local.told(found.journal) for variant, found in observed.items()}
+        if not all(journal is not None and journal.whole for journal in told.values()):
+            return observed
+        return {
+            variant: observed[variant]._replace(events=journal.events, checkpoints=[])
+            for variant, journal in told.items()
+            if journal is not None
+        }
 
     def _text(self, verdict: Verdict, members: dict[str, str], level: tuple[bool, bool, bool, bool] | None) -> str:
         """What the failure of the group says; "" where it is none."""
         if verdict.kind == DIVERGED:
-            return message(verdict, members)
+            return message(verdict, members, self._find)
         if verdict.reason == NOT_DETERMINISTIC and level is not None and level[0]:
             return f"{verdict.reason}, an error under strict: {difference(verdict)}"
         return ""

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import weakref
 import zlib
+from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_wasmer.agreement.events import COMING_IN, data_text, encoded, without_nan_bits
+from pytest_wasmer.agreement.events import COMING_IN, LONG, data_text, encoded, without_nan_bits
 from pytest_wasmer.engines.api import Refused, Trapped
+from pytest_wasmer.runtime.blobs import Blobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_wasmer.agreement.events import Event
+    from pytest_wasmer.agreement.local import Journal, Local
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.wasm.externs import Owner
+    from pytest_wasmer.wasm.module import Module
 
 # Events of one test that are told in full, in bytes of their text; the rest is a digest with a checkpoint per CHUNK.
 TOLD = 150_000
@@ -34,6 +39,7 @@ class Observation(NamedTuple):
 
     `events` are the first ones; `total` is how many there were. `checkpoints` are digests of all events up to the end
     of each chunk (of `CHUNK` events) that is not told in full: without NaN bits, as they were, and of what went in.
+    `journal` names the local file that holds them all, "" where there is none (see `local`).
     """
 
     variant: str
@@ -43,6 +49,7 @@ class Observation(NamedTuple):
     state: list[Event]
     #: Why it cannot be compared; "" if it can.
     trouble: str
+    journal: str = ""
 
     def packed(self) -> bytes:
         text = json.dumps([FORMAT, *self], separators=(",", ":"))
@@ -50,9 +57,14 @@ class Observation(NamedTuple):
 
     @classmethod
     def unpacked(cls, content: bytes) -> Observation:
-        version, variant, events, total, checkpoints, state, trouble = json.loads(zlib.decompress(content))
-        if version != FORMAT:
-            raise ValueError(f"an observation of format {version}, not {FORMAT}")
+        """The reverse of `packed`. Raises ValueError for what is not one."""
+        try:
+            version, *fields = json.loads(zlib.decompress(content))
+            if version != FORMAT:
+                raise ValueError(f"an observation of format {version}, not {FORMAT}")
+            variant, events, total, checkpoints, state, trouble, journal = fields
+        except (zlib.error, TypeError) as error:
+            raise ValueError(f"no observation: {error}") from None
         return cls(
             variant,
             [tuple(event) for event in events],
@@ -60,21 +72,28 @@ class Observation(NamedTuple):
             [(plain, raw, inputs) for plain, raw, inputs in checkpoints],
             [tuple(event) for event in state],
             trouble,
+            journal,
         )
 
 
 class Recorder:
-    """The events of the running test."""
+    """The events of the running test. `local` is for what is too long for the report, if there is a place for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, local: Local | None = None) -> None:
+        self._local = local
+        self._blobs = None if local is None else Blobs(local.blobs)
+        self._numbers = count(1)
         self._serial = 0
         self._seen: list[_Seen] = []
+        # Journals that are the past of instances, by name.
+        self._held: dict[str, list[weakref.ref[Owner]]] = {}
         self.begin("")
 
     def begin(self, variant: str) -> None:
         """A test begins, or begins again."""
         if self._seen:  # its set-up failed
             self._pass_on()
+        self._let_go()
         self._serial += 1
         self._variant = variant
         self._events: list[Event] = []
@@ -86,6 +105,7 @@ class Recorder:
         self._plain, self._raw = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
         self._inputs = hashlib.blake2b(digest_size=8)
         self._thread = 0
+        self._journal: Journal | None = None
         self.trouble = ""
 
     # What the objects report
@@ -95,20 +115,28 @@ class Recorder:
         serial, index = owner.seen
         if serial != self._serial:
             index = self._enter(owner)
-            self.note(("use", index, owner.digest, owner.history))
+            self.note(("use", index, owner.identity, owner.history))
         return index
 
-    def new(self, owner: Owner, imports: Sequence[Any]) -> None:
-        index = self._enter(owner)
-        self.note(("new", index, owner.digest, list(imports)))
+    def new(self, owner: Owner, imports: Sequence[tuple[str, Owner, str]], module: Module) -> None:
+        """An instance is to be made. `imports`: what it imports of others: its own name for it, whose, and theirs."""
+        linked = [(label, self.index(lender), name) for label, lender, name in imports]
+        if self._local is not None and module.has_wasm:
+            self._local.keep_module(module.identity, module.wasm)
+        self.note(("new", self._enter(owner), owner.identity, linked))
 
     def made(self, owner: Owner) -> None:
         """An instance came to be."""
         self._seen[owner.seen[1]].handle = owner.handle
         self.note(("made",))
 
+    def host_made(self, owner: Owner, *details: Any) -> None:
+        """The host made a memory or a global: ("memory", minimum, maximum), ("global", type, mutable, bits)."""
+        self.note(("make", self._enter(owner), *details))
+
     def _enter(self, owner: Owner) -> int:
-        owner.connection.watch()
+        owner.connection.watch("" if self._local is None else self._local.blobs)
+        owner.number = owner.number or next(self._numbers)
         index = len(self._seen)
         owner.seen = self._serial, index
         self._seen.append(_Seen(owner))
@@ -123,11 +151,14 @@ class Recorder:
     def accessed(self, kind: str, owner: Owner, name: str, offset: int, data: bytes) -> None:
         """Python read or wrote a memory."""
         index = self.index(owner)
+        text = data_text(data)
+        if len(data) > LONG and self._blobs is not None:
+            self._blobs.keep([(text.rpartition(" ")[2], data)])
         if kind == "read":
             self.note(("read", index, name, offset, len(data)))
-            self.note(("data", offset, data_text(data)))
+            self.note(("data", offset, text))
         else:
-            self.note(("write", index, name, offset, data_text(data)))
+            self.note(("write", index, name, offset, text))
 
     def failed(self, failure: BaseException) -> None:
         """What was asked for last ended with an exception."""
@@ -147,15 +178,28 @@ class Recorder:
         self._count += len(events)
         plain = [without_nan_bits(event) for event in events]
         text = encoded(plain)
+        raw = text if plain == events else encoded(events)
         self._plain.update(text.encode())
-        self._raw.update((text if plain == events else encoded(events)).encode())
+        self._raw.update(raw.encode())
         self._inputs.update(encoded([event for event in plain if event[0] in COMING_IN]).encode())
+        self._write_down(raw)
         if not self._full and self._told_size + len(text) <= TOLD:
             self._told += events
             self._told_size += len(text)
         else:
             self._full = True
             self._checkpoints.append((self._plain.hexdigest(), self._raw.hexdigest(), self._inputs.hexdigest()))
+
+    def _write_down(self, text: str) -> None:
+        if self._local is not None and text:
+            if self._journal is None:
+                self._journal = self._local.journal(self._name)
+            self._journal.add(text)
+
+    @property
+    def _name(self) -> str:
+        """The running test's journal."""
+        return f"{os.getpid()}-{self._serial}.events"
 
     # The end
 
@@ -164,26 +208,42 @@ class Recorder:
         if not self._seen and not self._events and not self._count:
             return None
         state = [] if self.trouble else self._state()
-        self._flush()
-        for seen in self._seen:
-            owner = seen.owner()
-            if owner is not None:
-                owner.history = hashlib.blake2b(
-                    owner.history.encode() + self._inputs.digest(), digest_size=8
-                ).hexdigest()
-        observed = Observation(self._variant, self._told, self._count, self._checkpoints, state, self.trouble)
+        journal = self._pass_on()
+        observed = Observation(self._variant, self._told, self._count, self._checkpoints, state, self.trouble, journal)
         self.begin("")
         return observed
 
-    def _pass_on(self) -> None:
-        """What was done in this test becomes the history of its instances."""
+    def _pass_on(self) -> str:
+        """What was done in this test becomes the past of its instances. The name of its journal, if there is one."""
         self._flush()
-        for seen in self._seen:
-            owner = seen.owner()
-            if owner is not None:
-                before = owner.history.encode()
-                owner.history = hashlib.blake2b(before + self._inputs.digest(), digest_size=8).hexdigest()
+        name = self._close_journal()
+        held = f"past-{name}"
+        living = [owner for owner in (seen.owner() for seen in self._seen) if owner is not None]
+        if living and name and self._local is not None and self._local.hold(name, held):
+            self._held[held] = [weakref.ref(owner) for owner in living]
+            for owner in living:
+                owner.past.append(held)
+        for owner in living:
+            before = owner.history.encode()
+            owner.history = hashlib.blake2b(before + self._inputs.digest(), digest_size=8).hexdigest()
         self._seen = []
+        return name
+
+    def _close_journal(self) -> str:
+        if self._journal is None:
+            return ""
+        self._journal.close(self._variant, [(seen.number, seen.past) for seen in self._seen])
+        self._journal = None
+        return self._name
+
+    def _let_go(self) -> None:
+        """Of the pasts of instances that are gone."""
+        if self._local is None:
+            return
+        for name, owners in [*self._held.items()]:
+            if all(owner() is None for owner in owners):
+                del self._held[name]
+                self._local.discard(name)
 
     def _state(self) -> list[Event]:
         """What is left of each instance, also of those that are gone."""
@@ -214,5 +274,7 @@ class _Seen:
         self.owner = weakref.ref(owner)
         self.connection = owner.connection
         self.names = owner.names
+        self.number = owner.number
+        self.past = [*owner.past]
         #: 0 for what never came to be.
         self.handle = owner.handle

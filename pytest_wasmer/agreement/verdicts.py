@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_wasmer.agreement.judge import UNTOLD
+from pytest_wasmer.agreement.events import PAGE, content_of, differing, pages_in
+from pytest_wasmer.agreement.judge import UNTOLD, nothing_at_hand
 from pytest_wasmer.report.table import aligned
 from pytest_wasmer.wasm.values import from_bits
 
@@ -13,22 +14,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.judge import Verdict
+    from pytest_wasmer.agreement.judge import Find, Verdict
 
 PAGES_SHOWN = 8
+BYTES_SHOWN = 16
 TOO_MANY = "(more events than are kept in full; a shorter test, or fewer calls, shows which)"
 
 
-def message(verdict: Verdict, members: Mapping[str, str]) -> str:
+def message(verdict: Verdict, members: Mapping[str, str], find: Find = nothing_at_hand) -> str:
     """For a person who never read a compiler. `members`: node ids by variant."""
+    again = f"Again: pytest {' '.join(shlex.quote(nodeid) for nodeid in members.values())}"
+    return "\n".join([*disagreement(verdict, find), again])
+
+
+def disagreement(verdict: Verdict, find: Find = nothing_at_hand) -> list[str]:
+    """Who against whom, what was being done, and a line per variant with what came out; the odd one first."""
     outcomes = verdict.outcomes
     camps = _camps(outcomes)
-    lines = [_who(camps), *_asked(verdict.before, next(iter(outcomes.values())))]
+    asked = _asked(verdict.before, next(iter(outcomes.values())))
     rows = [(name, *_shown(event, outcomes)) for camp in camps for name, event in camp.items()]
     width = max(len(row) for row in rows)
-    lines += [f"    {line}" for line in aligned([(*row, *[""] * (width - len(row))) for row in rows], texts=width)]
-    lines.append(f"Again: pytest {' '.join(shlex.quote(nodeid) for nodeid in members.values())}")
-    return "\n".join(lines)
+    table = [f"    {line}" for line in aligned([(*row, *[""] * (width - len(row))) for row in rows], texts=width)]
+    return [_who(camps), *asked, *table, *_bytes(camps, find)]
 
 
 def difference(verdict: Verdict) -> str:
@@ -135,11 +142,41 @@ def _state(event: Event, outcomes: Mapping[str, Event | None]) -> str:
         return _values(rest[0], [int(rest[1])])
     if kind == "table":
         return f"{rest[0]} elements"
-    pages, digests = rest
-    mine = dict(page.split("=") for page in digests.split(",") if page)
-    others = [dict(page.split("=") for page in other[5].split(",") if page) for other in outcomes.values() if other]
-    numbers = sorted({number for other in others for number in other}, key=int)
-    differing = [number for number in numbers if len({other.get(number) for other in others}) > 1]
-    said = [f"page {number} {mine.get(number, 'zeros')}" for number in differing[:PAGES_SHOWN]]
-    more = f" and {len(differing) - PAGES_SHOWN} more" if len(differing) > PAGES_SHOWN else ""
-    return f"{pages} pages; {', '.join(said)}{more}"
+    mine, others = pages_in(event), [pages_in(other) for other in outcomes.values() if other]
+    numbers = sorted({number for other in others for number in other})
+    various = [number for number in numbers if len({other.get(number) for other in others}) > 1]
+    said = [f"page {number} {mine.get(number, 'zeros')}" for number in various[:PAGES_SHOWN]]
+    more = f" and {len(various) - PAGES_SHOWN} more" if len(various) > PAGES_SHOWN else ""
+    return f"{rest[0]} pages{'; ' if said else ''}{', '.join(said)}{more}"
+
+
+def _bytes(camps: Sequence[Mapping[str, Event | None]], find: Find) -> list[str]:
+    """Where contents of a memory first differ between the first two camps, if they are at hand."""
+    names = [next(iter(camp)) for camp in camps[:2]]
+    offset, contents = _contents([next(iter(camp.values())) for camp in camps[:2]], find)
+    left, right = contents or (None, None)
+    if left is None or right is None or len(left) != len(right):
+        return []
+    place = next(differing(left, right), None)
+    if place is None:
+        return []
+    start = max(0, place - (offset + place) % BYTES_SHOWN)
+    rows = [(name, part[start : start + BYTES_SHOWN].hex(" ")) for name, part in zip(names, (left, right), strict=True)]
+    lines = [f"    {line}" for line in aligned(rows, texts=2)]
+    return [f"The first byte that differs is at {offset + place:#x}; from {offset + start:#x}:", *lines]
+
+
+def _contents(events: Sequence[Event | None], find: Find) -> tuple[int, list[bytes | None]]:
+    """An offset, and what two events say is there: data that was read, or the first page that differs."""
+    one, other = events
+    if one is None or other is None or one[0] != other[0]:
+        return 0, []
+    if one[0] == "data":
+        return one[1], [content_of(event[2], find) for event in (one, other)]
+    if one[0] != "state" or one[3] != "memory" or one[5] != "1":
+        return 0, []
+    left, right = pages_in(one), pages_in(other)
+    page = min((number for number in {*left, *right} if left.get(number) != right.get(number)), default=0)
+    digests = [pages.get(page) for pages in (left, right)]
+    found = find([digest for digest in digests if digest])
+    return page * PAGE, [found.get(digest) if digest else bytes(PAGE) for digest in digests]

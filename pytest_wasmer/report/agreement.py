@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_wasmer.agreement.groups import Groups
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE
+from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, NOT_DETERMINISTIC
+from pytest_wasmer.agreement.verdicts import difference
 
 if TYPE_CHECKING:
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.groups import Divergence, Membership
+    from pytest_wasmer.agreement.groups import Judged, Membership
+    from pytest_wasmer.agreement.local import Local
 
 # In pytest's cache: the members of groups that diverged and have not agreed since.
 REMEMBERED = "wasmer/divergences"
@@ -22,9 +25,9 @@ REASONS_SHOWN = 10
 class Agreement:
     """One per session, where reports arrive."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, local: Local | None) -> None:
         self._config = config
-        self._groups = Groups(self._normalize)
+        self._groups = Groups(self._normalize, local)
 
     def _normalize(self, group: str, events: list[Event]) -> list[Event]:
         for normalized in self._config.hook.pytest_wasmer_normalize(group=group, events=events):
@@ -32,12 +35,25 @@ class Agreement:
         return events
 
     def add(self, report: pytest.TestReport, membership: Membership | None) -> None:
-        """Take note of a report; report the divergence that it completes."""
-        divergence = self._groups.add(report, membership)
-        if divergence is not None:
-            self._emit(divergence)
+        """Take note of a report, and say what became of the group that it completes."""
+        judged = self._groups.add(report, membership)
+        if judged is None:
+            return
+        if judged.text:
+            self._emit(judged)
+        elif judged.verdict.reason == NOT_DETERMINISTIC:
+            self._warn(judged, f"{judged.verdict.reason}, nothing was compared: {difference(judged.verdict)}")
+        self._groups.done(judged)
 
-    def _emit(self, divergence: Divergence) -> None:
+    def _warn(self, judged: Judged, text: str) -> None:
+        """In the warnings summary, whatever filters say: a warning that is an error would end the session here."""
+        path, line, _ = judged.location
+        said = warnings.WarningMessage(pytest.PytestWarning(text), pytest.PytestWarning, path, (line or 0) + 1)
+        self._config.hook.pytest_warning_recorded.call_historic(
+            kwargs={"warning_message": said, "when": "runtest", "nodeid": judged.group, "location": None}
+        )
+
+    def _emit(self, divergence: Judged) -> None:
         hook, manager = self._config.hook, self._config.pluginmanager
         session: Any = manager.getplugin("session")
         if session is not None:
@@ -60,12 +76,12 @@ class Agreement:
         if distributed is not None and session is not None and session.shouldfail and not distributed.shouldstop:
             distributed.shouldstop = session.shouldfail
 
-    def _remember_step(self, divergence: Divergence) -> None:
+    def _remember_step(self, divergence: Judged) -> None:
         """--sw goes on at a test that can be collected."""
         stepwise: Any = self._config.pluginmanager.getplugin("stepwiseplugin")
         for owner, name in ((getattr(stepwise, "cached_info", None), "last_failed"), (stepwise, "lastfailed")):
             if getattr(owner, name, None) == divergence.group:
-                setattr(owner, name, divergence.members[0])
+                setattr(owner, name, next(iter(divergence.members.values())))
 
     def finish(self) -> None:
         """At the end: what --lf is to run again, and what stays unsaid otherwise."""
@@ -100,5 +116,9 @@ class Agreement:
         else:
             said = f"{counts[AGREED]} tests agreed, {counts[DIVERGED]} diverged, {counts[INCOMPARABLE]} not compared"
         shown = [f"    {count}: {reason}" for reason, count in reasons.most_common()]
-        more = ["    ..."] if len(shown) > REASONS_SHOWN else []
-        return [f"wasm: {said}", *shown[:REASONS_SHOWN], *more, *[f"wasm: {text}" for text in self._groups.needless]]
+        notes = [f"wasm: {text}" for text in (*self._groups.needless, *self._groups.notes)]
+        return [f"wasm: {said}", *_first(shown), *_first(notes)]
+
+
+def _first(lines: list[str]) -> list[str]:
+    return [*lines[:REASONS_SHOWN], *(["    ..."] if len(lines) > REASONS_SHOWN else [])]

@@ -142,11 +142,11 @@ class Connection:
     def set_global(self, handle: int, value: int, about: str) -> None:
         self.request("set_global", handle, value, about=about)
 
-    def watch(self) -> None:
-        """From now on what is released leaves its state behind, for `states`."""
+    def watch(self, folder: str) -> None:
+        """From now on what is released leaves its state behind, for `states`, and pages of memories in a folder."""
         if not self._watched:
             self._watched = True
-            self.request("watch", about="nothing yet")
+            self.request("watch", folder, about="nothing yet")
 
     def states(self, handles: Sequence[int], about: str) -> list[str]:
         return self.request("states", handles, about=about)  # type: ignore[no-any-return]

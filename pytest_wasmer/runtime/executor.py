@@ -10,6 +10,8 @@ from importlib import import_module
 
 from pytest_wasmer.artifacts import entry
 from pytest_wasmer.engines.api import Refused
+from pytest_wasmer.runtime.blobs import Blobs
+from pytest_wasmer.runtime.blobs import digest_of as blob_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ PAGE = 65536
 # Released instances that leave their state behind, until somebody asks for it.
 LEFT_LIMIT = 1000
 ZEROS = bytes(PAGE)
+# Larger memories have a digest for several pages.
+DIGEST_LIMIT = 2048
 
 
 def make_engine(reference: str, argument: str) -> Engine:
@@ -65,6 +69,8 @@ class Executor:
         self._mappers: dict[int, Callable[[Iterable[Values]], list[Values | Trapped]]] = {}
         # What released instances left behind, once somebody watches.
         self._left: dict[int, str] | None = None
+        # Where the pages of memories are kept that tests leave behind.
+        self._blobs: Blobs | None = None
 
     def type_of(self, handle: int) -> ExternType:
         return self._types[handle]
@@ -182,15 +188,16 @@ class Executor:
 
     # What is left when a test ends
 
-    def watch(self) -> None:
-        """From now on what is released leaves its state behind."""
+    def watch(self, folder: str) -> None:
+        """From now on what is released leaves its state behind; and memories their pages, if there is a folder."""
         self._left = {}
+        self._blobs = Blobs(folder) if folder else None
 
     def states(self, handles: Iterable[int]) -> list[str]:
         """The state of instances, memories and globals now, or when they were released since the last time.
 
-        Parts with semicolons between them: "0:memory:2:1=5ab0..." (place among the exports, pages, digests of pages
-        that are not all zeros), "3:global:-1", "4:table:10".
+        Parts with semicolons between them: "0:memory:2:1:1=5ab0..." (place among the exports, pages, pages per digest,
+        digests of what is not all zeros), "3:global:i32:-1", "4:table:10".
         """
         left, self._left = self._left or {}, {}
         return [left.get(handle) or self._state(handle) for handle in handles]
@@ -215,15 +222,18 @@ class Executor:
         return ""
 
     def _memory_state(self, handle: int) -> str:
-        import hashlib
-
-        native, digests = self._natives[handle], []
+        native, found = self._natives[handle], []
         pages = self._engine.memory_pages(native)
-        for number in range(pages):
-            page = self._engine.read(native, number * PAGE, PAGE)
-            if page != ZEROS:
-                digests.append(f"{number}={hashlib.blake2b(page, digest_size=8).hexdigest()}")
-        return f"memory:{pages}:{','.join(digests)}"
+        unit = -(-pages // DIGEST_LIMIT)
+        zeros = ZEROS * unit
+        for number in range(0, pages, unit or 1):
+            size = min(unit, pages - number) * PAGE
+            content = self._engine.read(native, number * PAGE, size)
+            if content != zeros[:size]:
+                found.append((number, blob_digest(content), content if unit == 1 else b""))
+        if self._blobs is not None and unit == 1:
+            self._blobs.keep([(digest, content) for _, digest, content in found])
+        return f"memory:{pages}:{unit}:{','.join([f'{number}={digest}' for number, digest, _ in found])}"
 
     def _keep(self, native: Native, type_: ExternType) -> int:
         handle = self._next

@@ -411,7 +411,7 @@ OPERATIONS = _operations(
     ("get_global", _A_HANDLE, Layout("", "int")),
     ("set_global", Layout("I", "int"), _NOTHING),
     ("table_size", _A_HANDLE, Layout("Q")),
-    ("watch", _NOTHING, _NOTHING),
+    ("watch", Layout("", "text"), _NOTHING),
     ("states", Layout("", "handles"), Layout("", "texts")),
     ("release", Layout("", "handles"), _NOTHING),
 )

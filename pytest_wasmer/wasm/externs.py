@@ -7,7 +7,7 @@ from threading import current_thread, get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_wasmer.runtime.errors import InstanceLost, WasmError, WrongThread
-from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType, with_article
+from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType, kind_of, with_article
 
 if TYPE_CHECKING:
     from pytest_wasmer.runtime.connection import Connection
@@ -22,18 +22,21 @@ class Owner:
     instance at once, without the garbage collector.
     """
 
-    def __init__(self, connection: Connection, name: str, digest: str = "", names: tuple[str, ...] = ()) -> None:
+    def __init__(self, connection: Connection, name: str, identity: str = "", names: tuple[str, ...] = ()) -> None:
         self.connection = connection
         self.name = name
-        #: Of the module, in hex, or what the host made.
-        self.digest = digest
+        #: Of the module, or what the host made.
+        self.identity = identity
         #: Of the exports, in the module's order.
         self.names = names
         #: 0 until there is one.
         self.handle = 0
-        #: Which test a recorder met this in, and its number there; a digest of what was done with it in tests before.
+        # For a recorder: in which test it was met, as which; its number in this session; what was done with it in tests
+        # before, as a digest and as names of journals.
         self.seen = 0, 0
+        self.number = 0
         self.history = ""
+        self.past: list[str] = []
         self.thread = current_thread()
         self.thread_id = get_ident()
         #: Why not to use it any more.
@@ -102,12 +105,12 @@ class Extern(Generic[TypeT]):
         raise TypeError(f"{self._about} is {with_article(self.type)}, not a function")
 
 
-def host_owner(connection: Connection, handle: int, type_: MemoryType | GlobalType) -> Owner:
-    """The owner of what the host made: releases it when the last user is gone."""
+def host_owner(connection: Connection, handle: int, type_: MemoryType | GlobalType, *value: int) -> Owner:
+    """The owner of what the host made: releases it when the last user is gone. `value`: of a global, in bits."""
     owner = Owner(connection, "the host", str(type_))
     owner.handle = handle
     if connection.recorder is not None:
-        connection.recorder.new(owner, ())
+        connection.recorder.host_made(owner, kind_of(type_), *type_, *value)
     release_with(owner, connection, handle)
     return owner
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_wasmer.engines.api import Refused, Trapped
 from pytest_wasmer.runtime.errors import EngineFault, InstanceLost, WasmError, WrongBackend, WrongThread
+from pytest_wasmer.runtime.executor import IS_HANDLE
 from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.errors import CompileError, LinkError
 from pytest_wasmer.wasm.externs import Owner, release_with
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_wasmer.artifacts.key import Parts
     from pytest_wasmer.runtime.connection import Connection
-    from pytest_wasmer.wasm.imports import Imports
+    from pytest_wasmer.wasm.imports import Imports, Linked
     from pytest_wasmer.wasm.loading import Strategy
     from pytest_wasmer.wasm.source import Source
     from pytest_wasmer.wasm.types import ExternType
@@ -39,13 +40,24 @@ class Module:
     module. One that was loaded from an artifact has no `wasm`, and a `digest` only if the artifact's sidecar says so.
     """
 
-    def __init__(self, code: Code, wasm: bytes | None, digest: str, path: str, parts: Parts | None = None) -> None:
+    def __init__(
+        self,
+        code: Code,
+        wasm: bytes | None,
+        digest: str,
+        path: str,
+        parts: Parts | None = None,
+        identity: str = "",
+    ) -> None:
         self._code = code
         self._wasm = wasm
         self._parts = parts
         self.path = path
         #: SHA-256 of the binary, in hex.
         self.digest = digest
+        #: What other machines know it by, too: the digest, or "wat:" and that of the text, which converters of other
+        #: versions turn into other binaries.
+        self.identity = identity or digest
 
     @property
     def backend(self) -> str:
@@ -58,9 +70,16 @@ class Module:
             raise WasmError(f"{self.path} was loaded from an artifact, which does not hold the Wasm binary")
         return self._wasm
 
-    def under(self, path: str) -> Module:
+    @property
+    def has_wasm(self) -> bool:
+        """Whether `wasm` is there: not of a module that was loaded from an artifact."""
+        return self._wasm is not None
+
+    def under(self, path: str, identity: str) -> Module:
         """The same module from another place."""
-        return self if path == self.path else Module(self._code, self._wasm, self.digest, path, self._parts)
+        if (path, identity) == (self.path, self.identity):
+            return self
+        return Module(self._code, self._wasm, self.digest, path, self._parts, identity)
 
     @property
     def name(self) -> str:
@@ -117,12 +136,12 @@ class Module:
         loaded = self._code.loaded(self.path)
         connection = loaded.connection
         linked = link(self._imports, imports or {}, connection, self.path)
-        owner = Owner(connection, self.path, self.digest, tuple(self.exports))
+        owner = Owner(connection, self.path, self.identity, tuple(self.exports))
         owner.keeps += [loaded, *linked.hosts, *linked.externs]
         owner.lenders += linked.leaks
         recorder = connection.recorder
         if recorder is not None:
-            recorder.new(owner, [(extern.name, recorder.index(extern._owner)) for extern in linked.externs])
+            recorder.new(owner, self._lent(linked), self)
         try:
             first = connection.instantiate(loaded.handle, linked.pairs, f"instantiation of {self.path}")
         except BaseException as failure:
@@ -148,6 +167,14 @@ class Module:
                 host.introduce(instance)
             return instance
         raise error
+
+    def _lent(self, linked: Linked) -> list[tuple[str, Owner, str]]:
+        """What an instance takes of others: its own name for it, whose it is, and their name."""
+        wanted = [item for item, (kind, _) in zip(self._imports, linked.pairs, strict=True) if kind == IS_HANDLE]
+        return [
+            (f"{module}.{field}", extern._owner, extern.name)
+            for (module, field, _), extern in zip(wanted, linked.externs, strict=True)
+        ]
 
     def _start_error(self, backend: str, failure: BaseException) -> BaseException:
         if isinstance(failure, Trapped):
@@ -205,11 +232,11 @@ class Loader:
         if module is None:
             digest = hashlib.sha256(wasm).hexdigest()
             code = Code(connect, lambda connection, name: strategy(connection, wasm, digest, name), source.name)
-            module = Module(code, wasm, digest, source.name, parts)
+            module = Module(code, wasm, digest, source.name, parts, source.identity)
         self._modules[key] = module
         if len(self._modules) > self._limit:
             del self._modules[next(iter(self._modules))]
-        return module.under(source.name)
+        return module.under(source.name, source.identity or module.digest)
 
     def binary(self, connect: Callable[[], Connection], source: Source) -> bytes:
         """The Wasm of a source. WAT is converted once, so that all backends get the same bytes."""

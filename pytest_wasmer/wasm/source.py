@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -24,6 +25,11 @@ class Source(NamedTuple):
     name: str
     wasm: bytes | None
     wat: str | None
+
+    @property
+    def identity(self) -> str:
+        """Of a text, by which other versions of the converter know it, too; "" for a binary."""
+        return "" if self.wat is None else f"wat:{hashlib.sha256(self.wat.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def read(source: SourceLike, asking: Path, rootdir: Path) -> Source:

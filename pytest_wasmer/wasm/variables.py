@@ -40,7 +40,7 @@ class Global(Extern[GlobalType]):
             waiting, self._waiting = self._waiting, None
             value_type, mutable = self.type
             self._handle = connection.make_global(value_type, mutable, waiting, self.name)
-            self._owner = host_owner(connection, self._handle, self.type)
+            self._owner = host_owner(connection, self._handle, self.type, waiting)
         return self._owner, self._handle
 
     @property

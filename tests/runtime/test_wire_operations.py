@@ -51,7 +51,7 @@ ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
     "set_global": [handles, global_values],
     "table_size": [handles],
     "release": [st.lists(handles, max_size=20)],
-    "watch": [],
+    "watch": [texts],
     "states": [st.lists(handles, max_size=20)],
     "load": [texts, blobs, blobs],
     "store": [texts, blobs, blobs, blobs],

@@ -1,0 +1,148 @@
+"""The local files of one session: what is too long for reports, and what only failures need.
+
+    <folder>/journals/<process>-<test>.events    all events of one test on one backend, a line each, and who they are of
+                      past-...                   the same file, for as long as instances that it is the past of live
+    <folder>/modules/<identity>.wasm             modules that tests used
+    <folder>/blobs/                              pages of memories and long data, see `runtime.blobs`
+
+Made where reports arrive, and removed there at the end. A worker of xdist on another machine has none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_wasmer.agreement.events import decoded, encoded
+from pytest_wasmer.runtime import blobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_wasmer.agreement.events import Event
+
+# Bytes of one journal; longer tests are cut.
+JOURNAL_LIMIT = 64 << 20
+
+
+class Told(NamedTuple):
+    """A journal. `owners`: for each index in the events the number that this session has for it, and its pasts.
+
+    `whole`: whether these are all events.
+    """
+
+    events: list[Event]
+    owners: list[tuple[int, list[str]]]
+    whole: bool
+    variant: str
+
+
+class Local:
+    """The files in one folder, which exists."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.blobs = os.path.join(folder, "blobs")
+        self._journals = os.path.join(folder, "journals")
+        self._modules = os.path.join(folder, "modules")
+        self._known: set[str] = set()
+
+    @classmethod
+    def make(cls) -> Local:
+        """A new folder. Raises OSError."""
+        local = cls(tempfile.mkdtemp(prefix="pytest-wasmer-"))
+        for folder in (local.blobs, local._journals, local._modules):
+            os.mkdir(folder)
+        return local
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # Modules
+
+    def keep_module(self, identity: str, wasm: bytes) -> None:
+        if identity in self._known:
+            return
+        self._known.add(identity)
+        with suppress(OSError):
+            descriptor, temporary = tempfile.mkstemp(dir=self._modules)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(wasm)
+            os.replace(temporary, self._module(identity))
+
+    def module(self, identity: str) -> bytes | None:
+        try:
+            return Path(self._module(identity)).read_bytes()
+        except OSError:
+            return None
+
+    def _module(self, identity: str) -> str:
+        return os.path.join(self._modules, f"{identity.replace(':', '-')}.wasm")
+
+    # Long data
+
+    def data(self, digests: Iterable[str]) -> dict[str, bytes]:
+        """Of these digests those whose contents are at hand."""
+        return blobs.find(self.blobs, digests)
+
+    # Journals
+
+    def journal(self, name: str) -> Journal:
+        return Journal(os.path.join(self._journals, name))
+
+    def told(self, name: str) -> Told | None:
+        """What a journal says; None if it is not at hand."""
+        try:
+            text = Path(self._journals, name).read_text()
+            *events, (_, variant, whole, owners) = decoded(text)
+        except (OSError, ValueError):
+            return None
+        return Told(events, [(number, pasts) for number, pasts in owners], whole, variant)
+
+    def hold(self, name: str, held: str) -> bool:
+        """Give a journal a second name, so that it outlives the first. False where that cannot be."""
+        try:
+            os.link(os.path.join(self._journals, name), os.path.join(self._journals, held))
+        except OSError:
+            return False
+        return True
+
+    def discard(self, name: str) -> None:
+        with suppress(OSError):
+            os.unlink(os.path.join(self._journals, name))
+
+
+class Journal:
+    """One that is being written. What cannot be written is left out, and `close` says so."""
+
+    def __init__(self, path: str) -> None:
+        self._size = 0
+        self._file = -1
+        with suppress(OSError):
+            self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+        self._whole = self._file >= 0
+
+    def add(self, text: str) -> None:
+        """The lines of some events."""
+        self._size += len(text)
+        self._whole = self._whole and self._size <= JOURNAL_LIMIT
+        if self._whole:
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        data = memoryview(text.encode())
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError:
+            self._whole = False
+
+    def close(self, variant: str, owners: Sequence[tuple[int, Sequence[str]]]) -> None:
+        if self._file >= 0:
+            self._write(encoded([("owners", variant, self._whole, owners)]))
+            os.close(self._file)
+            self._file = -1
