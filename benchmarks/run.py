@@ -11,6 +11,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from figures.agreement import end_digests, judging, recording
 from figures.artifacts import example_project, store_cold, store_counts, store_speedup, store_warm
 from figures.calls import call_direct, call_pipe, map_10_000
 from figures.memory import memory
@@ -35,6 +36,9 @@ TOPICS: dict[str, Callable[[], Iterator[Figure]]] = {
     "store-speedup": store_speedup,
     "store-cold": store_cold,
     "example-project": example_project,
+    "recording": recording,
+    "end-digests": end_digests,
+    "judging": judging,
 }
 
 

@@ -59,14 +59,17 @@ def data_text(data: bytes) -> str:
     return f"{len(data)} bytes {digest_of(data)}"
 
 
-def encoded(events: Iterable[Event]) -> str:
-    """A line per event."""
-    return "".join([json.dumps(event, separators=(",", ":")) + "\n" for event in events])
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-def decoded(text: str) -> list[Event]:
-    """The reverse of `encoded`; lists within events stay lists."""
-    return [tuple(json.loads(line)) for line in text.splitlines()]
+def encoded(events: Sequence[Event]) -> str:
+    """One line."""
+    return _encode(events)
+
+
+def decoded(line: str) -> list[Event]:
+    """The reverse of `encoded`; lists within events stay lists. Raises ValueError."""
+    return [tuple(event) for event in json.loads(line)]
 
 
 def without_nan_bits(event: Event) -> Event:

@@ -175,23 +175,36 @@ class Recorder:
         if self._thread not in (0, thread):
             self.trouble = "several threads called Wasm, in an order that may vary"
         self._thread = thread
+        if not events:
+            return
         self._count += len(events)
+        text = encoded(events)
+        self._write_down(text)
+        # Members must part with what is told at the same event, whatever the bits of their NaNs.
+        size = len(encoded([without_nan_bits(event) for event in events])) if _has_floats(text) else len(text)
+        if not self._full and self._told_size + size <= TOLD:
+            self._told += events
+            self._told_size += size
+            return
+        if not self._full:
+            self._full = True
+            self._sum(self._told)
+        self._sum(events)
+        self._checkpoints.append((self._plain.hexdigest(), self._raw.hexdigest(), self._inputs.hexdigest()))
+
+    def _sum(self, events: Sequence[Event]) -> None:
+        """Into the digests that go over all events."""
         plain = [without_nan_bits(event) for event in events]
         text = encoded(plain)
-        raw = text if plain == events else encoded(events)
         self._plain.update(text.encode())
-        self._raw.update(raw.encode())
+        self._raw.update((text if plain == events else encoded(events)).encode())
+        self._sum_inputs(plain)
+
+    def _sum_inputs(self, plain: Sequence[Event]) -> None:
         self._inputs.update(encoded([event for event in plain if event[0] in COMING_IN]).encode())
-        self._write_down(raw)
-        if not self._full and self._told_size + len(text) <= TOLD:
-            self._told += events
-            self._told_size += len(text)
-        else:
-            self._full = True
-            self._checkpoints.append((self._plain.hexdigest(), self._raw.hexdigest(), self._inputs.hexdigest()))
 
     def _write_down(self, text: str) -> None:
-        if self._local is not None and text:
+        if self._local is not None:
             if self._journal is None:
                 self._journal = self._local.journal(self._name)
             self._journal.add(text)
@@ -219,6 +232,8 @@ class Recorder:
         name = self._close_journal()
         held = f"past-{name}"
         living = [owner for owner in (seen.owner() for seen in self._seen) if owner is not None]
+        if living and not self._full:
+            self._sum_inputs([without_nan_bits(event) for event in self._told])
         if living and name and self._local is not None and self._local.hold(name, held):
             self._held[held] = [weakref.ref(owner) for owner in living]
             for owner in living:
@@ -265,6 +280,11 @@ class Recorder:
         names = self._seen[index].names
         lines = [line.split(":") for line in state.split(";")] if state else []
         return [("state", index, names[int(place)] if names else "", *rest) for place, *rest in lines]
+
+
+def _has_floats(text: str) -> bool:
+    """Whether there may be NaNs; true without need costs time only."""
+    return "f32" in text or "f64" in text
 
 
 class _Seen:
