@@ -22,6 +22,7 @@ An event is a tuple of a kind and JSON values. Some go *in* (Python decides them
     left ("state", instance, export, "memory", pages, pages per digest, "0=digest,...")     what a test leaves behind
          ("state", instance, export, "global", type, bits)
          ("state", instance, export, "table", elements)
+         ("state", instance, "", "rest", digest)             of what does not travel, from that instance on
 
 `types` are value types with commas between them; floats are bits. `data` is hex, of long data only a digest (see
 `runtime.blobs`). A module is known by its digest, or by that of its text. `imports` are what an instance takes of
@@ -48,6 +49,7 @@ COMING_IN = frozenset(
 )
 # Where the types of an event stand, if its values may be floats.
 TYPES_AT = {"call": 3, "map": 3, "result": 1, "results": 1, "value": 1, "set": 3, "host": 2, "return": 1}
+REST = "rest"
 LONG = 64
 PAGE = 65536
 

@@ -32,13 +32,14 @@ JOURNAL_LIMIT = 64 << 20
 class Told(NamedTuple):
     """A journal. `owners`: for each index in the events the number that this session has for it, and its pasts.
 
-    `whole`: whether these are all events.
+    `whole`: whether these are all events. `state` is what was left.
     """
 
     events: list[Event]
     owners: list[tuple[int, list[str]]]
     whole: bool
     variant: str
+    state: list[Event]
 
 
 class Local:
@@ -99,10 +100,10 @@ class Local:
         try:
             *lines, end = Path(self._journals, name).read_text().splitlines()
             events = [event for line in lines for event in decoded(line)]
-            ((_, variant, whole, owners),) = decoded(end)
+            ((_, variant, whole, owners), *state) = decoded(end)
         except (OSError, ValueError):
             return None
-        return Told(events, [(number, pasts) for number, pasts in owners], whole, variant)
+        return Told(events, [(number, pasts) for number, pasts in owners], whole, variant, state)
 
     def hold(self, name: str, held: str) -> bool:
         """Give a journal a second name, so that it outlives the first. False where that cannot be."""
@@ -142,8 +143,8 @@ class Journal:
         except OSError:
             self._whole = False
 
-    def close(self, variant: str, owners: Sequence[tuple[int, Sequence[str]]]) -> None:
+    def close(self, variant: str, owners: Sequence[tuple[int, Sequence[str]]], state: Sequence[Event]) -> None:
         if self._file >= 0:
-            self._write(encoded([("owners", variant, self._whole, owners)]))
+            self._write(encoded([("owners", variant, self._whole, owners), *state]))
             os.close(self._file)
             self._file = -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_wasmer.agreement.events import PAGE, content_of, differing, pages_in
+from pytest_wasmer.agreement.events import PAGE, REST, content_of, differing, pages_in
 from pytest_wasmer.agreement.judge import UNTOLD, nothing_at_hand
 from pytest_wasmer.report.table import aligned
 from pytest_wasmer.wasm.values import from_bits
@@ -142,6 +142,8 @@ def _state(event: Event, outcomes: Mapping[str, Event | None]) -> str:
         return _values(rest[0], [int(rest[1])])
     if kind == "table":
         return f"{rest[0]} elements"
+    if kind == REST:
+        return "another digest"
     mine, others = pages_in(event), [pages_in(other) for other in outcomes.values() if other]
     numbers = sorted({number for other in others for number in other})
     various = [number for number in numbers if len({other.get(number) for other in others}) > 1]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.agreement.events import Event
 
 EVENTS: list[Event] = [("new", 0, "d1", []), ("made",), ("call", 0, "f", "i32", 7), ("result", "i32", -1)]
+STATE: Event = ("state", 0, "g", "global", "i32", "7")
 
 
 @pytest.fixture
@@ -33,12 +34,12 @@ def written(local: Local, name: str = "1-1.events") -> str:
     journal = local.journal(name)
     journal.add('[["new",0,"d1",[]],["made"]]')
     journal.add('[["call",0,"f","i32",7],["result","i32",-1]]')
-    journal.close("llvm", [(3, ["past-1-0.events"])])
+    journal.close("llvm", [(3, ["past-1-0.events"])], [STATE])
     return name
 
 
 def test_a_journal_comes_back(local: Local) -> None:
-    assert local.told(written(local)) == Told(EVENTS, [(3, ["past-1-0.events"])], True, "llvm")
+    assert local.told(written(local)) == Told(EVENTS, [(3, ["past-1-0.events"])], True, "llvm", [STATE])
     local.discard("1-1.events")
     assert local.told("1-1.events") is None
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_wasmer.agreement.observe import CHECKPOINTS, Recorder
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -229,3 +231,38 @@ def test_local_files_go_with_the_session(fakes: pytest.Pytester, monkeypatch: py
     )
     fakes.runpytest(ALL).assert_outcomes(passed=63)
     assert [path.name for path in fakes.path.glob("pytest-wasmer-*")] == []
+
+
+MANY = """
+    def test_many(wasm_instance):
+        alive = []
+        for number in range(1200):
+            w = wasm_instance(WASM, imports={"env": {"log": lambda n: n, "warn": lambda n: n}})
+            w.exports.f(number)
+            alive.append(w)
+"""
+
+
+def test_what_many_instances_leave_is_located(fakes: pytest.Pytester) -> None:
+    """More than travels on a report."""
+    usual = [["poke", "m", 0, "01"], ["poke", "m", 70000, "02"], ["pick", [{"*": []}]]]
+    strange = [*usual[:2], ["pick", [{"1100": [["poke", "m", 70001, "ff"]], "*": []}]]]
+    fakes.makepyfile(suite("i32 ->", usual, strange, "") + MANY)
+    result = fakes.runpytest(ALL)
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(
+        ["After the test, memory 'm' of instance 1100 differs:", "The first byte that differs is at 0x11171; *"]
+    )
+
+
+def test_a_million_events_travel_as_a_few_digests() -> None:
+    recorder = Recorder()
+    recorder.begin("a")
+    for number in range(500_000):
+        recorder.note(("call", 0, "f", "i32", number))
+        recorder.note(("result", "i32", number))
+    observed = recorder.end()
+    assert observed is not None
+    assert observed.total == 1_000_000
+    assert CHECKPOINTS // 2 <= len(observed.checkpoints) <= CHECKPOINTS + 1
+    assert len(observed.packed()) < 100_000
