@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pytest_wasmer.agreement.lanes import Lanes, Plan, Seen
     from pytest_wasmer.wasm.types import ExternType
 
-# Seconds for all calls on one instance; a batch of one function that takes longer than SLOW gets fewer rows.
-LIMIT = 2.0
+# Seconds for each batch of calls; one that takes longer than SLOW is followed by smaller ones of that function.
+LIMIT = 1.0
 SLOW = 0.1
 # How often a function may take too long, or exhaust the stack, before it is left alone.
 PATIENCE = 2
@@ -83,7 +83,7 @@ class _Fuzzing:
         return Fuzzed(self._calls, finding, self._skipped, self._unconfirmed)
 
     def _follow(self, plan: Plan) -> Finding | None:
-        seen = self._lanes.all(lambda lane: lane.observe(plan), LIMIT)
+        seen = self._lanes.all(lambda lane: lane.observe(plan), LIMIT * len(plan.steps))
         steps = min(len(one.outcomes) for one in seen)
         self._calls += sum(len(step.rows) for step in plan.steps[:steps] if isinstance(step, Batch))
         self._note_speed(plan, seen)
@@ -103,9 +103,10 @@ class _Fuzzing:
 
     def _stopped(self, plan: Plan, seen: Many[Seen]) -> Place | None:
         """Where a backend, but not each, lost its engine process or failed at something else than a call."""
-        if any(EXHAUSTED in outcomes for one in seen for outcomes in one.outcomes[-1:]):
-            self._strike(plan, min(len(one.outcomes) for one in seen) - 1, "it exhausts the stack")
-            return None
+        for one in seen:
+            if one.outcomes and EXHAUSTED in one.outcomes[-1]:
+                self._strike(plan, len(one.outcomes) - 1, "it exhausts the stack")
+                return None
         late = [one for one in seen if one.late]
         if late:
             self._strike(plan, min(len(one.outcomes) for one in late), f"it did not end within {LIMIT:g} s")
