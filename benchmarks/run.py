@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from figures.agreement import end_digests, judging, recording
 from figures.artifacts import example_project, store_cold, store_counts, store_speedup, store_warm
 from figures.calls import call_direct, call_pipe, map_10_000
+from figures.fuzzing import fuzz_speed
 from figures.memory import memory
 from figures.startup import engine_start, no_wasm
 from figures.suite import parametrized
@@ -39,6 +40,7 @@ TOPICS: dict[str, Callable[[], Iterator[Figure]]] = {
     "recording": recording,
     "end-digests": end_digests,
     "judging": judging,
+    "fuzz": fuzz_speed,
 }
 
 

@@ -57,7 +57,7 @@ def _more(value_type: str, pages: int) -> Sequence[int]:
     if value_type in ("f32", "f64"):
         return _MORE_F32 if value_type == "f32" else _MORE_F64
     if value_type == "v128":
-        return [_in_lanes(lane, width) for name, width in (("i32", 32), ("f64", 64)) for lane in EDGES[name][:12]]
+        return [_in_lanes(lane, width) for name, width in (("i32", 32), ("f64", 64)) for lane in EDGES[name]]
     width = 32 if value_type == "i32" else 64
     ends = [
         PAGE * page + around for page in sorted({*range(1, min(pages, PAGES_LIMIT) + 1), pages}) for around in _AROUND

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.types import ExternType
 
 
-def test_text(
+def pasteable_test(
     path: str,
     steps: Sequence[Step],
     exports: Mapping[str, ExternType],

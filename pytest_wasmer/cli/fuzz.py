@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.agreement.fuzz import Fuzzed, fuzz
 from pytest_wasmer.agreement.lanes import Lanes
-from pytest_wasmer.agreement.pasteable import test_text
+from pytest_wasmer.agreement.pasteable import pasteable_test
 from pytest_wasmer.cli.engines import Engines, add_backends
 from pytest_wasmer.edges import is_callable
 from pytest_wasmer.report.table import counted, in_words
@@ -128,7 +128,7 @@ def _text(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
     backends = ",".join(lanes.names)
     again = f"pytest --wasm-backends={backends} test_fuzz.py"
     lines += ["", *found.finding.lines, "", f"As a test ({again}):", ""]
-    return "\n".join([*lines, _test(lanes, found.finding)])
+    return "\n".join([*lines, _test(lanes, found.finding).rstrip()])
 
 
 def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, str]) -> str:
@@ -149,4 +149,4 @@ def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
 
 def _test(lanes: Lanes, finding: Finding) -> str:
     recorded = [observation.events for observation in finding.observed.values()]
-    return test_text(finding.path, finding.sequence.steps, lanes.types, lanes.imports, recorded)
+    return pasteable_test(finding.path, finding.sequence.steps, lanes.types, lanes.imports, recorded)
