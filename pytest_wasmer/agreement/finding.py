@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_wasmer.agreement.events import is_nan
-from pytest_wasmer.agreement.judge import DIVERGED, Level, Verdict, judge
+from pytest_wasmer.agreement.judge import DIVERGED, Level, Verdict, judge, nothing_at_hand
 from pytest_wasmer.agreement.lanes import Lanes, Replay
 from pytest_wasmer.agreement.shrink import Sequence, shrunk
-from pytest_wasmer.agreement.verdicts import camps_of, explained
+from pytest_wasmer.agreement.verdicts import camps_of, disagreement
 from pytest_wasmer.report.table import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_wasmer.agreement.events import Event
+    from pytest_wasmer.agreement.judge import Find
     from pytest_wasmer.agreement.observe import Observation
 
 # Seconds for one replay: it did end when it was fuzzed.
@@ -38,11 +37,10 @@ class Finding(NamedTuple):
     verdict: Verdict | None
     lost: Mapping[str, str]
 
-    @property
-    def lines(self) -> list[str]:
-        """In words."""
+    def lines(self, find: Find = nothing_at_hand) -> list[str]:
+        """In words. `find` gives contents of memories, see `Lanes.contents`."""
         if self.verdict is not None:
-            return explained(self.verdict)
+            return disagreement(self.verdict, find)
         said = [f"{name}'s engine process was lost ({cause})" for name, cause in self.lost.items()]
         others = f" where {in_words(self.observed)} returned" if self.observed else ""
         return [f"{', '.join(said)}{others}:", *[f"    {step}" for step in self.sequence.steps]]
@@ -64,8 +62,9 @@ def judged(lanes: Lanes, sequence: Sequence) -> Judged:
     lost = tuple(name for name, replay in replays.items() if replay.observation is None)
     if lost:
         return Judged(("lost", lost) if len(lost) < len(replays) else (), replays)
-    verdict = judge({name: replay.observation for name, replay in replays.items() if replay.observation}, Level())
-    if verdict.kind != DIVERGED or is_only_nan(verdict, lanes):
+    observed = {name: replay.observation for name, replay in replays.items() if replay.observation is not None}
+    verdict = judge(observed, Level(), lanes.contents)
+    if verdict.kind != DIVERGED or is_only_nan(verdict):
         return Judged((), replays, verdict)
     return Judged(tuple(tuple(camp) for camp in camps_of(verdict.outcomes)), replays, verdict)
 
@@ -92,20 +91,15 @@ def _confirmed(lanes: Lanes, sequence: Sequence) -> Judged | None:
     return None
 
 
-# NaN bits: which ones an operation gives is not specified, and a program can look at them
+def is_only_nan(verdict: Verdict) -> bool:
+    """Whether all that differs are integers that are NaNs on each side.
 
-
-def is_only_nan(verdict: Verdict, lanes: Lanes) -> bool:
-    """Whether all that differs are words that are NaNs on each side."""
-    events = list(verdict.outcomes.values())
-    if any(event is None for event in events):
+    Which bits a NaN gets is not specified, and a program can look at them. In memories the judge lets them pass.
+    """
+    events = [event for event in verdict.outcomes.values() if event is not None and event[0] == "result"]
+    if len(events) < len(verdict.outcomes):
         return False
-    kinds = {event[0] for event in events if event is not None}
-    if kinds == {"result"}:
-        return all(map(_are_nans, zip(*[event[2:] for event in events if event is not None], strict=True)))
-    if kinds == {"state"}:
-        return _is_nan_in_memory([event for event in events if event is not None], lanes)
-    return False
+    return all(map(_are_nans, zip(*[event[2:] for event in events], strict=True)))
 
 
 def _are_nans(bits: tuple[int, ...]) -> bool:
@@ -115,27 +109,3 @@ def _are_nans(bits: tuple[int, ...]) -> bool:
     return all(is_nan("f32", value & 0xFFFFFFFF) for value in bits) or all(
         is_nan("f64", value & 0xFFFFFFFFFFFFFFFF) for value in bits
     )
-
-
-def _is_nan_in_memory(events: list[Event], lanes: Lanes) -> bool:
-    if any(event[3] != "memory" or not event[2] for event in events) or len({event[4] for event in events}) > 1:
-        return False
-    digests = [dict(page.split("=") for page in event[5].split(",") if page) for event in events]
-    numbers = {number for pages in digests for number in pages if len({other.get(number) for other in digests}) > 1}
-    for number in numbers:
-        pages = lanes.all(lambda lane: lane.page(events[0][2], int(number)))  # noqa: B023 (used at once)
-        if not _differ_in_nans(pages):
-            return False
-    return True
-
-
-def _differ_in_nans(pages: list[bytes]) -> bool:
-    words = [struct.unpack("<8192Q", page) for page in pages]
-    return all(_are_nans_in_word(row) for row in zip(*words, strict=True) if row.count(row[0]) < len(row))
-
-
-def _are_nans_in_word(row: tuple[int, ...]) -> bool:
-    if all(is_nan("f64", value) for value in row):
-        return True
-    halves = [[value >> shift & 0xFFFFFFFF for value in row] for shift in (0, 32)]
-    return all(len(set(half)) == 1 or all(is_nan("f32", value) for value in half) for half in halves)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_wasmer.agreement.local import Local
 from pytest_wasmer.agreement.observe import Recorder
 from pytest_wasmer.agreement.steps import Call, Write, run
 from pytest_wasmer.edges import many_edges
@@ -21,7 +22,7 @@ from pytest_wasmer.wasm.types import VALUE_TYPES, FunctionType
 from pytest_wasmer.wasm.values import from_bits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeVar
 
     from pytest_wasmer.agreement.observe import Observation
@@ -86,7 +87,9 @@ class Lane:
         self.thread = ThreadPoolExecutor(1, f"lane of {module.backend}")
         # After a loss it is loaded, not compiled again.
         self._module = reloaded(module, module._code._connect, module.serialize())
-        self._instance: Instance | None = None
+        #: All that its replays saw; each lane has its own, since recorders of one process number their journals alike.
+        self.local = Local.make()
+        self._recorder = Recorder(self.local)
         #: Whether it was ended since it took too long.
         self.late = False
 
@@ -137,11 +140,11 @@ class Lane:
     def replay(self, steps: Sequence[Step], answers: int) -> Replay:
         """The same in single calls, as a test would make them, with all that a test's observation has."""
         connection = self._module._code.loaded(self._module.path).connection
-        recorder = connection.recorder = Recorder()
+        recorder = connection.recorder = self._recorder
         recorder.begin(self.backend)
         try:
-            self._instance = self._module.instantiate(stand_ins(self._module.imports, answers, ANSWERS))
-            run(steps, self._instance)
+            instance = self._module.instantiate(stand_ins(self._module.imports, answers, ANSWERS))
+            run(steps, instance)
         except (Trap, EngineFault):
             pass  # noted
         except EngineLost as loss:
@@ -153,12 +156,6 @@ class Lane:
         except EngineLost as loss:
             return Replay(None, loss.cause, self.late)
 
-    def page(self, memory: str, number: int) -> bytes:
-        """A page of an exported memory as the last replay left it."""
-        assert self._instance is not None
-        data: bytes = self._instance.exports[memory].read(number << 16, 1 << 16)
-        return data
-
     def kill(self) -> None:
         self.late = True
         connection = self._module._code._loaded.connection
@@ -166,8 +163,8 @@ class Lane:
         connection.kill()
 
     def close(self) -> None:
-        self._instance = None
         self.thread.shutdown()
+        self.local.remove()
 
 
 class Lanes:
@@ -200,6 +197,11 @@ class Lanes:
                 if not future.done():
                     lane.kill()
         return [future.result() for future in futures]
+
+    def contents(self, digests: Iterable[str]) -> Mapping[str, bytes]:
+        """Of pages of memories, and of long data, that replays met."""
+        wanted = list(digests)
+        return {digest: data for lane in self.lanes for digest, data in lane.local.data(wanted).items()}
 
 
 def single_steps(plan: Plan, types: Any, step: int, row: int) -> list[Step]:

@@ -127,7 +127,7 @@ def _text(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
         return "\n".join(lines)
     backends = ",".join(lanes.names)
     again = f"pytest --wasm-backends={backends} test_fuzz.py"
-    lines += ["", *found.finding.lines, "", f"As a test ({again}):", ""]
+    lines += ["", *found.finding.lines(lanes.contents), "", f"As a test ({again}):", ""]
     return "\n".join([*lines, _test(lanes, found.finding).rstrip()])
 
 
@@ -143,7 +143,10 @@ def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
         "finding": None,
     }
     if found.finding is not None:
-        content["finding"] = {"text": "\n".join(found.finding.lines), "test": _test(lanes, found.finding)}
+        content["finding"] = {
+            "text": "\n".join(found.finding.lines(lanes.contents)),
+            "test": _test(lanes, found.finding),
+        }
     return json.dumps(content, indent=2)
 
 

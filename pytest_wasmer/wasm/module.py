@@ -210,7 +210,8 @@ def reloaded(module: Module, connect: Callable[[], Connection], artifact: bytes)
     def load(connection: Connection, name: str) -> Loaded:
         return Loaded(connection, *connection.deserialize(artifact, f"load of the artifact of {name}"))
 
-    return Module(Code(connect, load, module.path), module.wasm, module.digest, module.path)
+    code = Code(connect, load, module.path)
+    return Module(code, module.wasm, module.digest, module.path, identity=module.identity)
 
 
 class Loader:
