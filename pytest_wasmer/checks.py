@@ -25,7 +25,7 @@ from pytest_wasmer.wasm.host import Caller
 from pytest_wasmer.wasm.loading import Code, Fresh
 from pytest_wasmer.wasm.module import Module, reloaded
 from pytest_wasmer.wasm.state import state
-from pytest_wasmer.wasm.stubs import can_stand_in, stand_ins
+from pytest_wasmer.wasm.stubs import stand_ins, unmakeable
 from pytest_wasmer.wasm.traps import Trap
 
 if TYPE_CHECKING:
@@ -121,7 +121,11 @@ def check_round_trip(
                 for sequence, events in observed:
                     again = _observe(load, sequence, make_imports, MORE)
                     _compare(module, step, events, [("it did not end",)] if again is None else again)
-    missing = ["its calls: it imports a table, which Python cannot make"] if make_imports is None else []
+    missing = (
+        [f"its calls: it imports {unmakeable(module.imports)}, which Python cannot make"]
+        if make_imports is None
+        else []
+    )
     return RoundTrip(sum(len(sequence) for sequence, _ in observed), (*missing, *stuck))
 
 
@@ -336,7 +340,7 @@ def _maker(module: Module, given: Any) -> Callable[[list[Event]], Any] | None:
     """What makes the imports of one instance, and notes host calls; None where Python cannot make them."""
     if given is not None:
         return lambda events: _noting(given() if callable(given) else given, events)
-    if not can_stand_in(module.imports):
+    if unmakeable(module.imports):
         return None
     return lambda events: _noting(stand_ins(module.imports), events)
 

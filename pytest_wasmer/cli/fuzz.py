@@ -15,7 +15,7 @@ from pytest_wasmer.edges import is_callable
 from pytest_wasmer.report.table import counted, in_words
 from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.wasm.errors import CompileError
-from pytest_wasmer.wasm.stubs import can_stand_in
+from pytest_wasmer.wasm.stubs import unmakeable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -83,8 +83,8 @@ def _refuse(modules: list[Module], refused: dict[str, str]) -> None:
         which = f"only {modules[0].backend} takes it" if modules else "no backend takes it"
         raise WasmError(f"fuzzing compares two backends at least, {which}\n{said}")
     path = modules[0].path
-    if not can_stand_in(modules[0].imports):
-        raise WasmError(f"{path} imports a table, which Python cannot make")
+    if unmakeable(modules[0].imports):
+        raise WasmError(f"{path} imports {unmakeable(modules[0].imports)}, which Python cannot make")
     if not any(map(is_callable, modules[0].exports.values())):
         raise WasmError(f"{path} exports no function that Python can call")
 
@@ -127,8 +127,8 @@ def _text(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
         return "\n".join(lines)
     backends = ",".join(lanes.names)
     again = f"pytest --wasm-backends={backends} test_fuzz.py"
-    lines += ["", *found.finding.lines(lanes.contents), "", f"As a test ({again}):", ""]
-    return "\n".join([*lines, _test(lanes, found.finding).rstrip()])
+    told = _told(lanes, found.finding)
+    return "\n".join([*lines, "", told["text"], "", f"As a test ({again}):", "", told["test"].rstrip()])
 
 
 def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, str]) -> str:
@@ -150,6 +150,8 @@ def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
     return json.dumps(content, indent=2)
 
 
-def _test(lanes: Lanes, finding: Finding) -> str:
+def _told(lanes: Lanes, finding: Finding) -> dict[str, str]:
+    """All that is made of a finding, by name. What its replays saw is in `finding.observed` and each lane's `local`."""
     recorded = [observation.events for observation in finding.observed.values()]
-    return pasteable_test(finding.path, finding.sequence.steps, lanes.types, lanes.imports, recorded)
+    test = pasteable_test(finding.path, finding.sequence.steps, lanes.types, lanes.imports, recorded)
+    return {"text": "\n".join(finding.lines(lanes.contents)), "test": test}

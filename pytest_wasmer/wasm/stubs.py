@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.wasm.memory import Memory
 from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType
-from pytest_wasmer.wasm.values import from_bits
+from pytest_wasmer.wasm.values import BITS_FORMATS, from_bits
 from pytest_wasmer.wasm.variables import Global
 
 if TYPE_CHECKING:
@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     Note = Callable[[str, tuple[Any, ...], Any], object]
 
 
-def can_stand_in(imports: Mapping[tuple[str, str], ExternType]) -> bool:
-    """Whether Python can make all of them: tables it cannot."""
-    return not any(isinstance(type_, TableType) for type_ in imports.values())
+def unmakeable(imports: Mapping[tuple[str, str], ExternType]) -> str:
+    """What of it Python cannot make: "a table"; "" for nothing."""
+    for type_ in imports.values():
+        if isinstance(type_, TableType):
+            return "a table"
+        if isinstance(type_, GlobalType) and type_.value_type not in BITS_FORMATS:
+            return f"a global of type {type_.value_type}"
+    return ""
 
 
 def stand_ins(
