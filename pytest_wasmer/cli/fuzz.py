@@ -140,13 +140,8 @@ def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
         "calls": found.calls,
         "left_alone": dict(found.skipped),
         "unconfirmed": found.unconfirmed,
-        "finding": None,
+        "finding": None if found.finding is None else _told(lanes, found.finding),
     }
-    if found.finding is not None:
-        content["finding"] = {
-            "text": "\n".join(found.finding.lines(lanes.contents)),
-            "test": _test(lanes, found.finding),
-        }
     return json.dumps(content, indent=2)
 
 
