@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pytest_wasmer.agreement.lanes import Lanes, Plan, Seen
     from pytest_wasmer.wasm.types import ExternType
 
-# Seconds for each batch of calls; one that takes longer than SLOW is followed by smaller ones of that function.
+# Seconds for each batch of calls. One that takes longer than SLOW is followed by smaller ones of that function.
 LIMIT = 1.0
-SLOW = 0.1
+SLOW = 0.25
 # How often a function may take too long, or exhaust the stack, before it is left alone.
 PATIENCE = 2
 
@@ -98,8 +98,12 @@ class _Fuzzing:
     def _note_speed(self, plan: Plan, seen: Many[Seen]) -> None:
         limits = self._generator.limits
         for step, seconds in zip(plan.steps, zip(*[one.seconds for one in seen], strict=False), strict=False):
-            if isinstance(step, Batch) and max(seconds) > SLOW:
+            if not isinstance(step, Batch):
+                continue
+            if max(seconds) > SLOW:
                 limits[step.name] = max(1, len(step.rows) // 4)
+            elif step.name in limits and step.name not in self._strikes:  # the machine was busy
+                limits[step.name] *= 2
 
     def _stopped(self, plan: Plan, seen: Many[Seen]) -> Place | None:
         """Where a backend, but not each, lost its engine process or failed at something else than a call."""
