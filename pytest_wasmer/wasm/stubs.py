@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.wasm.memory import Memory
-from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType
+from pytest_wasmer.wasm.types import REFERENCE_TYPES, FunctionType, GlobalType, MemoryType, TableType
 from pytest_wasmer.wasm.values import BITS_FORMATS, from_bits
 from pytest_wasmer.wasm.variables import Global
 
@@ -28,6 +28,8 @@ def unmakeable(imports: Mapping[tuple[str, str], ExternType]) -> str:
             return "a table"
         if isinstance(type_, GlobalType) and type_.value_type not in BITS_FORMATS:
             return f"a global of type {type_.value_type}"
+        if isinstance(type_, FunctionType) and {*type_.params, *type_.results} & {*REFERENCE_TYPES}:
+            return f"a function {type_}"
     return ""
 
 
