@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import FACTORIES, FIXTURE
+from pytest_wasmer.fixtures import FACTORIES, FIXTURE, GOLDEN
 from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.agreement.local import Local
     from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.engines.registry import BackendSpec, Registry
+    from pytest_wasmer.goldens import Update
     from pytest_wasmer.modules import Modules
     from pytest_wasmer.report.agreement import Agreement
     from pytest_wasmer.report.terminal import Facts, Tally
@@ -51,6 +52,10 @@ class WasmSession:
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
         self._membership: Membership | None = None
+        #: Files some tests of which do not run.
+        self.deselected: set[Path] = set()
+        # Goldens that no test uses.
+        self._unused: list[str] = []
         self._recorded: tuple[str | None, Recorder | None] = None, None
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
@@ -162,7 +167,7 @@ class WasmSession:
 
     def note_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
         """Remember the definitions whose values may have to be made anew."""
-        if fixturedef.argname in (FIXTURE, *FACTORIES):
+        if fixturedef.argname in (FIXTURE, GOLDEN, *FACTORIES):
             self._fixtures[fixturedef.argname] = (fixturedef, request)
 
     def before(self, item: pytest.Item) -> None:
@@ -173,6 +178,8 @@ class WasmSession:
             self.pool.settle()
         self.renew_fixtures()
         selection.refuse_wrong_markers(item, self.registry.names)
+        if GOLDEN not in getattr(item, "fixturenames", ()):
+            self._finish(GOLDEN)  # so that it is made, and refused, where this test asks for it in passing
         self._begin_recording(item)
         if self._asked is None or selection.variant_of(item) is not None:
             return
@@ -221,7 +228,8 @@ class WasmSession:
         self._membership = None
         said = markers.agreement(item)
         level = said.level or self.settings.agree.value
-        if len(self.selection.variants) > 1 and (level != "off" or self.settings.agree.value != "off"):
+        compared = len(self.selection.variants) > 1 and (level != "off" or self.settings.agree.value != "off")
+        if compared or self.settings.report.value or GOLDEN in getattr(item, "fixturenames", ()):
             variant = selection.variant_of(item)
             self._recorder.begin(variant or "")
             self._record(variant, self._recorder)
@@ -241,6 +249,7 @@ class WasmSession:
             "level": (level == "strict", said.memory, said.globals, said.host_calls) if level != "off" else None,
             "exempt": str(said) if said.exempts else "",
             "observed": b"",
+            "golden": None,
         }
 
     def _record(self, variant: str | None, recorder: Recorder | None) -> None:
@@ -261,6 +270,49 @@ class WasmSession:
         self._record(None, None)
         if observed is not None and self._membership is not None:
             self._membership["observed"] = observed.packed()
+
+    # Goldens
+
+    def golden_path(self) -> Path:
+        """Where the golden of the running test is. Fails the test if it cannot have one."""
+        from pytest_wasmer import goldens
+
+        if self.item is None or not goldens.uses(self.item):
+            pytest.fail(f"{GOLDEN}: name it in the signature of a test function, or of a fixture of it", pytrace=False)
+        return goldens.path_of(self.item)
+
+    def check_golden(self, item: pytest.Item) -> None:
+        """After a test that passed. Fails it where its golden says something else."""
+        __tracebackhide__ = True
+        if GOLDEN not in getattr(item, "fixturenames", ()):
+            return
+        from pytest_wasmer import markers, selection
+        from pytest_wasmer.agreement.judge import Level
+        from pytest_wasmer.goldens import Check
+        from pytest_wasmer.report.agreement import normalizer
+
+        said = markers.agreement(item)
+        strict = (said.level or self.settings.agree.value) == "strict"
+        level = Level(strict, said.memory, said.globals, said.host_calls)
+        check = Check(self._config.rootpath, self.settings, normalizer(self._config), self._local)
+        membership = self._membership
+        mark = check(item, selection.variant_of(item), membership["observed"] if membership else b"", level)
+        if membership is not None:
+            membership["golden"] = mark
+
+    def collected(self, session: pytest.Session) -> None:
+        """Of the tests that were not collected nothing can be said."""
+        from pytest_wasmer import goldens
+
+        if session.testsfailed or self._config.getoption("lf", False):
+            return
+        files = {item.path for item in session.items}
+        partial = self.deselected | goldens.partly_named(self._config.args, files)
+        self._unused = goldens.unused(session.items, partial, self._config.rootpath)
+
+    def take_output(self, output: dict[str, Any]) -> None:
+        """What a worker of xdist says when it ends."""
+        self._unused = self._unused or output.get("wasm_unused", [])
 
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
@@ -322,13 +374,21 @@ class WasmSession:
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else missing_lines(self.selection)
         rows = table(self.tally.rows(variants_of(self.registry.names)))
+        self._golden_update.unused.update(dict.fromkeys(self._unused))
         return rows + (self._agreement.lines() if rows else []) + self.tally.remarks() + missing
 
     @cached_property
     def _agreement(self) -> Agreement:
         from pytest_wasmer.report.agreement import Agreement
 
-        return Agreement(self._config, self._local)
+        return Agreement(self._config, self._local, self._golden_update)
+
+    @cached_property
+    def _golden_update(self) -> Update:
+        from pytest_wasmer.goldens import Update
+        from pytest_wasmer.report.agreement import normalizer
+
+        return Update(self._config.rootpath, self.settings.update.value, normalizer(self._config), self._local)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""
@@ -341,6 +401,8 @@ class WasmSession:
         vars(report)["wasm"] = {**facts, "membership": None} if facts["membership"] else facts
 
     def finish(self) -> None:
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput["wasm_unused"] = self._unused
         if "tally" in self.__dict__:
             self._agreement.finish()
             self._evict()

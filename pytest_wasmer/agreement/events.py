@@ -140,7 +140,7 @@ def _are_nan(one: bytes, other: bytes, offset: int, place: int) -> bool:
 def without_nan_words(content: bytes, offset: int = 0) -> bytes:
     """What is in a memory from `offset` on, with each aligned word that is a NaN (as f64, else as f32) made canonical.
 
-    Contents for which `nan_words_only` is true are equal then, unless they have an f64 NaN where the other has an f32 NaN.
+    Contents for which `nan_words_only` is true are equal then, but where one has an f64 NaN and the other an f32 NaN.
     """
     found = bytearray(content)
     first = -offset % 4

@@ -25,13 +25,11 @@ import hashlib
 import json
 import re
 import struct
-from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_wasmer.agreement.events import TYPES_AT, pages_in, without_nan_bits, without_nan_words
 from pytest_wasmer.agreement.judge import HOST_CALLS, Level, equal
 from pytest_wasmer.runtime.blobs import digest_of
-from pytest_wasmer.wasm.artifact import write_whole
 from pytest_wasmer.wasm.values import from_bits
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ class Broken(Exception):
 
 
 class Golden(NamedTuple):
-    """`untold`: how many events there were beyond `events`, and `digests` of all: without NaN bits, and with (strict)."""
+    """`untold`: how many events follow on `events`; `digests`: of all, without NaN bits, and (strict) with them."""
 
     test: str
     strict: bool
@@ -112,7 +110,7 @@ def _stored_state(event: Event, level: Level, canonical: Mapping[tuple[str, int]
 
 
 def canonical_digests(events: Sequence[Event], find: Find) -> dict[tuple[str, int], str]:
-    """By a digest and an offset (modulo 8) the digest without NaN bits, where that is another and the content at hand."""
+    """By digest and offset (modulo 8) the digest without NaN bits, if that is another and the content is at hand."""
     wanted = {*digests_in(events)}
     contents = find([digest for digest, _ in wanted]) if wanted else {}
     found = {}
@@ -162,6 +160,8 @@ def difference(expected: Golden, seen: Golden, level: Level, names: tuple[str, s
         untold=expected.untold if same else seen.untold,
         digests=expected.digests if same else seen.digests,
     )
+    from difflib import unified_diff
+
     left, right = (_body(golden) for golden in (expected, adapted))
     if left == right:
         return []
@@ -208,7 +208,9 @@ def _data_alike(one: Event, other: Event) -> bool:
     """Whether long data is equal but for NaN bits."""
     last = 2 if one[0] == "data" else 4
     sizes, raw = zip(*[event[last].rpartition(" ")[::2] for event in (one, other)], strict=True)
-    canonical = [event[last + 1] if len(event) > last + 1 else digest for event, digest in zip((one, other), raw, strict=True)]
+    canonical = [
+        event[last + 1] if len(event) > last + 1 else digest for event, digest in zip((one, other), raw, strict=True)
+    ]
     same = raw[0] == raw[1] or canonical[0] == canonical[1]
     return one[:last] == other[:last] and bool(sizes[0]) and sizes[0] == sizes[1] and same
 
@@ -344,7 +346,7 @@ _LONGEST = 120
 
 
 def file_name(test: str) -> str:
-    """For a test ("TestA::test_b[3]"), safe on every system; tests with other names have others, whatever their case."""
+    """Of a test ("TestA::test_b[3]"): safe on every system; other tests have others, whatever the case of letters."""
     name = test.replace("::", ".")
     safe = _UNSAFE.sub("_", name)[:_LONGEST]
     if safe.partition(".")[0].lower() in _DEVICES:
@@ -377,5 +379,7 @@ def read(path: Path, test: str) -> Golden | None:
 
 def write(path: Path, golden: Golden) -> None:
     """All of it or nothing. Raises OSError."""
+    from pytest_wasmer.wasm.artifact import write_whole
+
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text_of(golden).encode())
