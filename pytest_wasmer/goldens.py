@@ -83,14 +83,13 @@ class Check:
         __tracebackhide__ = True
         update = self._settings.update.value
         test = test_name(selection.group_of(item.nodeid, variant))
-        try:
-            expected = golden.read(path, test)
-        except golden.Broken as broken:
-            if update == "all" and not broken.newer:
+        expected = golden.read(path, test)
+        if isinstance(expected, golden.Broken):
+            if update == "all" and not expected.newer:
                 return DIFFERENT
             anew = f"To write it anew: {self._line(item, '=all')}"
-            remedy = "To read it: pip install --upgrade pytest-wasmer" if broken.newer else anew
-            _fail(f"the golden {self._shown(path)} cannot be used: {broken}\n{remedy}")
+            remedy = "To read it: pip install --upgrade pytest-wasmer" if expected.newer else anew
+            _fail(f"the golden {self._shown(path)} cannot be used: {expected}\n{remedy}")
         if expected is None:
             if update == "off":
                 _fail(f"there is no golden {self._shown(path)}\nTo write it: {self._line(item, '')}")

@@ -54,6 +54,8 @@ class WasmSession:
         self._membership: Membership | None = None
         #: Files some tests of which do not run.
         self.deselected: set[Path] = set()
+        # Whether the last test names `wasm_golden`.
+        self._golden_named = False
         # Goldens that no test uses.
         self._unused: list[str] = []
         self._recorded: tuple[str | None, Recorder | None] = None, None
@@ -178,8 +180,10 @@ class WasmSession:
             self.pool.settle()
         self.renew_fixtures()
         selection.refuse_wrong_markers(item, self.registry.names)
-        if GOLDEN not in getattr(item, "fixturenames", ()):
-            self._finish(GOLDEN)  # so that it is made, and refused, where this test asks for it in passing
+        named = GOLDEN in getattr(item, "fixturenames", ())
+        if named > self._golden_named or not named:
+            self._finish(GOLDEN)  # where a test asks for it in passing it is made anew, and refused
+        self._golden_named = named
         self._begin_recording(item)
         if self._asked is None or selection.variant_of(item) is not None:
             return

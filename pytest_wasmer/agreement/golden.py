@@ -363,18 +363,17 @@ def folder_of(test_file: Path) -> Path:
     return test_file.parent / FOLDER / (test_file.stem if test_file.suffix == ".py" else test_file.name)
 
 
-def read(path: Path, test: str) -> Golden | None:
-    """That of a test; None if there is no file. Raises `Broken`."""
+def read(path: Path, test: str) -> Golden | Broken | None:
+    """That of a test, or why it cannot be used; None if there is no file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        golden = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise Broken(f"it cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
-    golden = parse(text)
-    if golden.test != test:
-        raise Broken(f"it is that of {golden.test}")
-    return golden
+        return Broken(f"it cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}")
+    except Broken as broken:
+        return broken
+    return golden if golden.test == test else Broken(f"it is that of {golden.test}")
 
 
 def write(path: Path, golden: Golden) -> None:
