@@ -11,7 +11,7 @@ import pytest
 
 from pytest_wasmer import selection
 from pytest_wasmer.agreement import golden
-from pytest_wasmer.agreement.groups import DIFFERENT, MISSING, REBUILT, SAME
+from pytest_wasmer.agreement.groups import DIFFERENT, MISSING, REBUILT, SAME, test_name
 from pytest_wasmer.agreement.judge import AGREED, EXHAUSTED, UNKNOWN, Level, nothing_at_hand
 from pytest_wasmer.agreement.observe import Observation
 from pytest_wasmer.fixtures import GOLDEN
@@ -36,12 +36,6 @@ DEEP = "it exhausts the stack, at a depth that differs between compilers and mac
 def uses(item: pytest.Item) -> bool:
     """Whether a test's observation is to be that of a golden."""
     return GOLDEN in getattr(item, "fixturenames", ())
-
-
-def test_name(group: str) -> str:
-    """Of a group's id what names the test in its file: "TestA::test_b[3]"."""
-    _, _, name = group.partition("::")
-    return name.removesuffix("[backends-agree]").replace("-backends-agree]", "]")
 
 
 def path_of(item: pytest.Item) -> Path:

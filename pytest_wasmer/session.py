@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.goldens import Update
     from pytest_wasmer.modules import Modules
     from pytest_wasmer.report.agreement import Agreement
+    from pytest_wasmer.report.run_report import RunReport
     from pytest_wasmer.report.terminal import Facts, Tally
     from pytest_wasmer.report.waiting import Board
     from pytest_wasmer.runtime.errors import EngineLost
@@ -56,6 +57,8 @@ class WasmSession:
         self.deselected: set[Path] = set()
         # Whether the last test names `wasm_golden`.
         self._golden_named = False
+        # What the summary says of the report of the run.
+        self._wrote = ""
         # Goldens that no test uses.
         self._unused: list[str] = []
         self._recorded: tuple[str | None, Recorder | None] = None, None
@@ -371,15 +374,16 @@ class WasmSession:
 
     def summary(self) -> list[str]:
         """Nothing where no test ran on a backend."""
+        wrote = [self._wrote] if self._wrote else []
         if "tally" not in self.__dict__:
-            return []
+            return wrote
         from pytest_wasmer.report.terminal import missing_lines, table
 
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else missing_lines(self.selection)
         rows = table(self.tally.rows(variants_of(self.registry.names)))
         self._golden_update.unused.update(dict.fromkeys(self._unused))
-        return rows + (self._agreement.lines() if rows else []) + self.tally.remarks() + missing
+        return rows + (self._agreement.lines() if rows else []) + self.tally.remarks() + wrote + missing
 
     @cached_property
     def _agreement(self) -> Agreement:
@@ -400,6 +404,8 @@ class WasmSession:
             return
         facts: Facts = vars(report)["wasm"]
         self.tally.add(report)
+        if self._run_report is not None:
+            self._run_report.add(report, facts)
         self._agreement.add(report, facts["membership"])
         # Reports live as long as the session.
         vars(report)["wasm"] = {**facts, "membership": None} if facts["membership"] else facts
@@ -410,6 +416,24 @@ class WasmSession:
         if "tally" in self.__dict__:
             self._agreement.finish()
             self._evict()
+        if self._run_report is not None and not self._config.option.collectonly:
+            self._wrote = self._write_report(self._run_report)
+
+    @cached_property
+    def _run_report(self) -> RunReport | None:
+        if not self.settings.report.value or hasattr(self._config, "workerinput"):
+            return None
+        from pytest_wasmer.report.agreement import normalizer
+        from pytest_wasmer.report.run_report import RunReport
+
+        return RunReport(settings.report_file(self._config, self.settings.report), normalizer(self._config))
+
+    def _write_report(self, report: RunReport) -> str:
+        from pytest_wasmer.report.run_report import environment
+
+        backends = [self.registry.availability(name) for name in self.selection.names]
+        about = environment(self._config, self.settings, backends)
+        return report.write(about, self.began, self._agreement.verdicts, self._local)
 
     def _evict(self) -> None:
         """Make room in the store where this run, workers of xdist included, has added to it."""

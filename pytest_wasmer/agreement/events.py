@@ -155,6 +155,33 @@ def without_nan_words(content: bytes, offset: int = 0) -> bytes:
     return bytes(found)
 
 
+def digests_in(events: Iterable[Event]) -> Iterator[tuple[str, int]]:
+    """Of long data and pages of memories, each with the offset, modulo 8, from which it is."""
+    for event in events:
+        if event[0] in ("data", "write"):
+            _, long, digest = event[-1].rpartition(" ")
+            if long:
+                yield digest, event[-2] % 8
+        elif event[0] == "state" and event[3] == "memory" and event[5] == "1":
+            for digest in pages_in(event).values():
+                yield digest, 0
+
+
+def canonical_digests(
+    wanted: Iterable[tuple[str, int]], find: Callable[[Iterable[str]], Mapping[str, bytes]]
+) -> dict[tuple[str, int], str]:
+    """Of contents, by digest and offset, the digest without NaN bits, if that is another and the content is at hand."""
+    wanted = {*wanted}
+    contents = find([digest for digest, _ in wanted]) if wanted else {}
+    found = {}
+    for digest, offset in wanted:
+        if digest in contents:
+            other = digest_of(without_nan_words(contents[digest], offset))
+            if other != digest:
+                found[digest, offset] = other
+    return found
+
+
 def is_nan(name: str, bits: int) -> bool:
     if name == "f32":
         return bits & 0x7FFFFFFF > 0x7F800000

@@ -27,13 +27,12 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_wasmer.agreement.events import TYPES_AT, pages_in, without_nan_bits, without_nan_words
+from pytest_wasmer.agreement.events import TYPES_AT, canonical_digests, digests_in, pages_in, without_nan_bits
 from pytest_wasmer.agreement.judge import HOST_CALLS, Level, equal
-from pytest_wasmer.runtime.blobs import digest_of
 from pytest_wasmer.wasm.values import from_bits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_wasmer.agreement.events import Event
@@ -71,7 +70,7 @@ def golden_of(test: str, observed: Observation, level: Level, find: Find) -> Gol
     """What an observation says to a golden of that level."""
     events = [event for event in observed.events if level.host_calls or event[0] not in HOST_CALLS]
     state = [event for event in observed.state if _counts(event, level)]
-    canonical = canonical_digests([*events, *state], find)
+    canonical = canonical_digests(digests_in([*events, *state]), find)
     # Where host calls do not count there is nothing to be said of events that are known by digests only.
     digests = observed.checkpoints[-1][: 1 + level.strict] if observed.checkpoints and level.host_calls else ()
     return Golden(
@@ -107,31 +106,6 @@ def _stored_state(event: Event, level: Level, canonical: Mapping[tuple[str, int]
         pages = [[number, digest, canonical.get((digest, 0), "")] for number, digest in sorted(pages_in(event).items())]
         return (*event[:4], int(event[4]), int(event[5]), pages)
     return (*event[:4], int(event[4]))
-
-
-def canonical_digests(events: Sequence[Event], find: Find) -> dict[tuple[str, int], str]:
-    """By digest and offset (modulo 8) the digest without NaN bits, if that is another and the content is at hand."""
-    wanted = {*digests_in(events)}
-    contents = find([digest for digest, _ in wanted]) if wanted else {}
-    found = {}
-    for digest, offset in wanted:
-        if digest in contents:
-            other = digest_of(without_nan_words(contents[digest], offset))
-            if other != digest:
-                found[digest, offset] = other
-    return found
-
-
-def digests_in(events: Iterable[Event]) -> Iterator[tuple[str, int]]:
-    """Of long data and pages of memories, each with the offset, modulo 8, from which it is."""
-    for event in events:
-        if event[0] in ("data", "write"):
-            _, long, digest = event[-1].rpartition(" ")
-            if long:
-                yield digest, event[-2] % 8
-        elif event[0] == "state" and event[3] == "memory" and event[5] == "1":
-            for digest in pages_in(event).values():
-                yield digest, 0
 
 
 def trap_kinds(events: Iterable[Event]) -> set[str]:

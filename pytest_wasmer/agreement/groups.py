@@ -56,6 +56,12 @@ if TYPE_CHECKING:
 SAME, REBUILT, MISSING, DIFFERENT = "same", "rebuilt", "missing", "different"
 
 
+def test_name(group: str) -> str:
+    """Of a group's id what names the test in its file: "TestA::test_b[3]"."""
+    _, _, name = group.partition("::")
+    return name.removesuffix("[backends-agree]").replace("-backends-agree]", "]")
+
+
 class Judged(NamedTuple):
     """A group that is complete: its id, the node ids of its members and what each let be seen, by variant.
 
@@ -104,6 +110,8 @@ class Groups:
         #: What was let pass, and where.
         self.notes: list[str] = []
         self.diverged: dict[str, list[str]] = {}
+        #: Of each group the kind of its verdict, and the reason.
+        self.verdicts: dict[str, tuple[str, str]] = {}
         #: Of groups that stayed incomplete: their goldens, and why.
         self.incomplete: dict[str, tuple[GoldenMark, str]] = {}
 
@@ -215,6 +223,7 @@ class Groups:
 
     def _count(self, name: str, verdict: Verdict, members: list[str], text: str) -> None:
         self.counts[verdict.kind] += 1
+        self.verdicts[name] = verdict.kind, verdict.reason
         if verdict.kind == AGREED:
             self.agreed.append(name)
         elif text:
@@ -228,6 +237,7 @@ class Groups:
             reason = f"{len(group.members)} of {len(group.expected)} backends ran it"
             self.counts[INCOMPARABLE] += 1
             self.reasons[reason] += 1
+            self.verdicts[name] = INCOMPARABLE, reason
             if group.golden is not None:
                 self.incomplete[name] = group.golden, reason
         self._groups.clear()

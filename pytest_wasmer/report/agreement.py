@@ -14,7 +14,7 @@ from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, NOT_DE
 from pytest_wasmer.agreement.verdicts import difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.groups import Judged, Membership
@@ -119,6 +119,11 @@ class Agreement:
 
     def _exists(self, group: str) -> bool:
         return Path(self._config.rootpath, group.partition("::")[0]).exists()
+
+    @property
+    def verdicts(self) -> Mapping[str, tuple[str, str]]:
+        """Of each group the kind of its verdict, and the reason."""
+        return self._groups.verdicts
 
     def lines(self) -> list[str]:
         """For the summary: always, and in words where nothing was compared."""
