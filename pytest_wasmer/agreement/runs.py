@@ -58,10 +58,10 @@ def read(path: Path) -> Run:
     except OSError as error:
         raise WasmError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise WasmError(f"{path} is no run report: it is not JSON; pytest --wasm-report={path} writes one") from None
+        raise WasmError(f"{path} is no run report: it is not JSON; pytest --wasm-report=RUN.json writes one") from None
     version = content.get(TITLE) if isinstance(content, dict) else None
     if not isinstance(version, int):
-        raise WasmError(f"{path} is no run report: it has no {TITLE!r}; pytest --wasm-report={path} writes one")
+        raise WasmError(f"{path} is no run report: it has no {TITLE!r}; pytest --wasm-report=RUN.json writes one")
     if version != SCHEMA:
         raise WasmError(
             f"{path} is of a newer version ({version}, this pytest-wasmer reads {SCHEMA})\n"
