@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Compares what tests let be seen in several runs, on other machines, Pythons or versions: each test on all backends of
-all runs, by the rules of --wasm-agree. The files are written by pytest --wasm-report=RUN.json."""
+all runs, by the rules of --wasm-agree. pytest --wasm-report=RUN.json writes the files."""
 EPILOG = """\
 Exit status: 0 all that was compared agrees, 1 something diverged, 2 nothing could be compared."""
 LISTED = 10
