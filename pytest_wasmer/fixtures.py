@@ -93,7 +93,7 @@ class GoldenOfTest:
     @property
     def path(self) -> Path:
         """That of the running test."""
-        return self._session.golden_path()
+        return self._session.goldens.path(self._session.item)
 
     def __repr__(self) -> str:
         return f"<{GOLDEN}>"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from pytest_wasmer import selection
+from pytest_wasmer import markers, selection
 from pytest_wasmer.agreement import golden
 from pytest_wasmer.agreement.groups import DIFFERENT, MISSING, REBUILT, SAME, test_name
 from pytest_wasmer.agreement.judge import AGREED, EXHAUSTED, UNKNOWN, Level, nothing_at_hand
 from pytest_wasmer.agreement.observe import Observation
 from pytest_wasmer.fixtures import GOLDEN
+from pytest_wasmer.report.agreement import normalizer
 from pytest_wasmer.report.table import counted
 from pytest_wasmer.settings import BACKENDS, UPDATE
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.groups import GoldenMark, Judged
+    from pytest_wasmer.agreement.groups import GoldenMark, Judged, Membership
     from pytest_wasmer.agreement.judge import Verdict
     from pytest_wasmer.agreement.local import Local
     from pytest_wasmer.settings import Settings
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Normalize = Callable[[str, list[Event]], list[Event]]
 
 LISTED = 10
+UNUSED = "wasm_unused"
 DEEP = "it exhausts the stack, at a depth that differs between compilers and machines"
 
 
@@ -42,6 +45,74 @@ def path_of(item: pytest.Item) -> Path:
     """The golden of a test, the same on all its backends."""
     group = selection.group_of(item.nodeid, selection.variant_of(item) or "")
     return golden.folder_of(item.path) / golden.file_name(test_name(group))
+
+
+class Goldens:
+    """One per session. `local`: gives its local files."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, local: Callable[[], Local | None]) -> None:
+        self._config = config
+        self._settings = settings
+        self._local = local
+        self._normalize = normalizer(config)
+        # Whether the last test names the fixture.
+        self._named = False
+        #: Files some tests of which do not run.
+        self.deselected: set[Path] = set()
+        #: Files that no test uses, relative to rootdir.
+        self._unused: list[str] = []
+
+    @cached_property
+    def update(self) -> Update:
+        """Used where reports arrive."""
+        return Update(self._config.rootpath, self._settings.update.value, self._normalize, self._local())
+
+    def is_stale(self, item: pytest.Item) -> bool:
+        """Whether the fixture's value must go: where a test asks for it in passing it is made anew, and refused."""
+        before, self._named = self._named, uses(item)
+        return not before or not self._named
+
+    def path(self, item: pytest.Item | None) -> Path:
+        """Where the golden of the running test is. Fails the test if it cannot have one."""
+        if item is None or not uses(item):
+            _fail(f"{GOLDEN}: name it in the signature of a test function, or of a fixture of it")
+        return path_of(item)
+
+    def check(self, item: pytest.Item, membership: Membership | None) -> None:
+        """Fails a test where its golden says something else. What was found travels with the membership."""
+        __tracebackhide__ = True
+        said = markers.agreement(item)
+        strict = (said.level or self._settings.agree.value) == "strict"
+        level = Level(strict, said.memory, said.globals, said.host_calls)
+        check = Check(self._config.rootpath, self._settings, self._normalize, self._local())
+        mark = check(item, selection.variant_of(item), membership["observed"] if membership else b"", level)
+        if membership is not None:
+            membership["golden"] = mark
+
+    # Goldens that no test uses
+
+    def collected(self, session: pytest.Session) -> None:
+        """Of tests that were not collected nothing can be said."""
+        if session.testsfailed or self._config.getoption("lf", False):
+            return
+        files = {item.path for item in session.items}
+        partial = self.deselected | partly_named(self._config.args, files)
+        self._unused = unused(session.items, partial, self._config.rootpath)
+
+    def workeroutput(self) -> dict[str, list[str]]:
+        """What a worker of xdist says when it ends; all say the same."""
+        return {UNUSED: self._unused}
+
+    def take_output(self, output: Mapping[str, list[str]]) -> None:
+        self._unused = output.get(UNUSED, self._unused)
+
+    def lines(self) -> list[str]:
+        """For the summary."""
+        if not self._unused:
+            return self.update.lines()
+        shown = shlex.join(["rm", *self._unused[:LISTED]])
+        more = [f"    and {len(self._unused) - LISTED} more"] if len(self._unused) > LISTED else []
+        return [*self.update.lines(), f"wasm: {counted(len(self._unused), 'golden')} without a test: {shown}", *more]
 
 
 class Check:
@@ -140,8 +211,6 @@ class Update:
         self._local = local
         self._counts: Counter[str] = Counter()
         self._refused: list[str] = []
-        #: Files that no test uses, relative to rootdir.
-        self.unused: dict[str, None] = {}
 
     def take(self, judged: Judged, compare: Callable[[Level], Verdict]) -> None:
         """A group is complete. `compare` judges it where nothing else does."""
@@ -206,10 +275,6 @@ class Update:
             lines.append(
                 f"wasm: {many} fit, but other modules are tested now: pytest {UPDATE.flag}=all says so in them"
             )
-        if self.unused:
-            many = counted(len(self.unused), "golden")
-            lines += [f"wasm: {many} without a test: {shlex.join(['rm', *list(self.unused)[:LISTED]])}"]
-            lines += [f"    and {len(self.unused) - LISTED} more"] if len(self.unused) > LISTED else []
         return lines
 
 

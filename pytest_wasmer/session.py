@@ -15,13 +15,14 @@ from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from pytest_wasmer import markers
     from pytest_wasmer.agreement.groups import Membership
     from pytest_wasmer.agreement.local import Local
     from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.engines.registry import BackendSpec, Registry
-    from pytest_wasmer.goldens import Update
+    from pytest_wasmer.goldens import Goldens
     from pytest_wasmer.modules import Modules
     from pytest_wasmer.report.agreement import Agreement
     from pytest_wasmer.report.run_report import RunReport
@@ -53,14 +54,8 @@ class WasmSession:
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
         self._membership: Membership | None = None
-        #: Files some tests of which do not run.
-        self.deselected: set[Path] = set()
-        # Whether the last test names `wasm_golden`.
-        self._golden_named = False
         # What the summary says of the report of the run.
         self._wrote = ""
-        # Goldens that no test uses.
-        self._unused: list[str] = []
         self._recorded: tuple[str | None, Recorder | None] = None, None
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
@@ -183,10 +178,8 @@ class WasmSession:
             self.pool.settle()
         self.renew_fixtures()
         selection.refuse_wrong_markers(item, self.registry.names)
-        named = GOLDEN in getattr(item, "fixturenames", ())
-        if named > self._golden_named or not named:
-            self._finish(GOLDEN)  # where a test asks for it in passing it is made anew, and refused
-        self._golden_named = named
+        if self.goldens.is_stale(item):
+            self._finish(GOLDEN)
         self._begin_recording(item)
         if self._asked is None or selection.variant_of(item) is not None:
             return
@@ -278,48 +271,22 @@ class WasmSession:
         if observed is not None and self._membership is not None:
             self._membership["observed"] = observed.packed()
 
-    # Goldens
+    @cached_property
+    def goldens(self) -> Goldens:
+        from pytest_wasmer.goldens import Goldens
 
-    def golden_path(self) -> Path:
-        """Where the golden of the running test is. Fails the test if it cannot have one."""
-        from pytest_wasmer import goldens
+        return Goldens(self._config, self.settings, lambda: self._local)
 
-        if self.item is None or not goldens.uses(self.item):
-            pytest.fail(f"{GOLDEN}: name it in the signature of a test function, or of a fixture of it", pytrace=False)
-        return goldens.path_of(self.item)
+    def take_output(self, output: Mapping[str, Any]) -> None:
+        """What a worker of xdist says when it ends."""
+        if "tally" in self.__dict__:
+            self.goldens.take_output(output)
 
     def check_golden(self, item: pytest.Item) -> None:
         """After a test that passed. Fails it where its golden says something else."""
         __tracebackhide__ = True
-        if GOLDEN not in getattr(item, "fixturenames", ()):
-            return
-        from pytest_wasmer import markers, selection
-        from pytest_wasmer.agreement.judge import Level
-        from pytest_wasmer.goldens import Check
-        from pytest_wasmer.report.agreement import normalizer
-
-        said = markers.agreement(item)
-        strict = (said.level or self.settings.agree.value) == "strict"
-        level = Level(strict, said.memory, said.globals, said.host_calls)
-        check = Check(self._config.rootpath, self.settings, normalizer(self._config), self._local)
-        membership = self._membership
-        mark = check(item, selection.variant_of(item), membership["observed"] if membership else b"", level)
-        if membership is not None:
-            membership["golden"] = mark
-
-    def collected(self, session: pytest.Session) -> None:
-        """Of the tests that were not collected nothing can be said."""
-        from pytest_wasmer import goldens
-
-        if session.testsfailed or self._config.getoption("lf", False):
-            return
-        files = {item.path for item in session.items}
-        partial = self.deselected | goldens.partly_named(self._config.args, files)
-        self._unused = goldens.unused(session.items, partial, self._config.rootpath)
-
-    def take_output(self, output: dict[str, Any]) -> None:
-        """What a worker of xdist says when it ends."""
-        self._unused = self._unused or output.get("wasm_unused", [])
+        if GOLDEN in getattr(item, "fixturenames", ()):
+            self.goldens.check(item, self._membership)
 
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
@@ -382,21 +349,19 @@ class WasmSession:
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else missing_lines(self.selection)
         rows = table(self.tally.rows(variants_of(self.registry.names)))
-        self._golden_update.unused.update(dict.fromkeys(self._unused))
-        return rows + (self._agreement.lines() if rows else []) + self.tally.remarks() + wrote + missing
+        return (
+            rows
+            + (self._agreement.lines() + self.goldens.lines() if rows else [])
+            + self.tally.remarks()
+            + wrote
+            + missing
+        )
 
     @cached_property
     def _agreement(self) -> Agreement:
         from pytest_wasmer.report.agreement import Agreement
 
-        return Agreement(self._config, self._local, self._golden_update)
-
-    @cached_property
-    def _golden_update(self) -> Update:
-        from pytest_wasmer.goldens import Update
-        from pytest_wasmer.report.agreement import normalizer
-
-        return Update(self._config.rootpath, self.settings.update.value, normalizer(self._config), self._local)
+        return Agreement(self._config, self._local, self.goldens.update)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""
@@ -411,8 +376,8 @@ class WasmSession:
         vars(report)["wasm"] = {**facts, "membership": None} if facts["membership"] else facts
 
     def finish(self) -> None:
-        if hasattr(self._config, "workeroutput"):
-            self._config.workeroutput["wasm_unused"] = self._unused
+        if hasattr(self._config, "workeroutput") and "goldens" in self.__dict__:
+            self._config.workeroutput.update(self.goldens.workeroutput())
         if "tally" in self.__dict__:
             self._agreement.finish()
             self._evict()

@@ -277,6 +277,8 @@ def _with_line(golden: Golden, line: str) -> Golden:
     if line.startswith("  "):
         _add_detail((golden.state or golden.events)[-1][-1], line[2:])
     elif line:
+        if not kind.isalpha():  # of a merge, say
+            raise ValueError(kind)
         values = _values(rest)
         if kind in ("map", "results") or (kind == "state" and values[2] == "memory"):
             values.append([])

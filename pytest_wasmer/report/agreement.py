@@ -136,7 +136,7 @@ class Agreement:
             said = f"{counts[AGREED]} tests agreed, {counts[DIVERGED]} diverged, {counts[INCOMPARABLE]} not compared"
         shown = [f"    {count}: {reason}" for reason, count in reasons.most_common()]
         notes = [f"wasm: {text}" for text in (*self._groups.needless, *self._groups.notes)]
-        return [f"wasm: {said}", *_first(shown), *_first(notes), *self._update.lines()]
+        return [f"wasm: {said}", *_first(shown), *_first(notes)]
 
 
 def _first(lines: list[str]) -> list[str]:
