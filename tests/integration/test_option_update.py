@@ -132,6 +132,9 @@ def test_another_build_that_does_the_same_fits(project: pytest.Pytester) -> None
     result = project.runpytest(ALL)
     result.assert_outcomes(passed=6)
     result.stdout.fnmatch_lines(["wasm: 2 goldens fit, but other modules are tested now: pytest --wasm-update=all*"])
+    before = goldens(project)
+    project.runpytest(ALL, "--wasm-update").assert_outcomes(passed=6)
+    assert goldens(project) == before
     project.runpytest(ALL, "--wasm-update=all").stdout.fnmatch_lines(["wasm: 2 goldens updated"])
     project.runpytest(ALL).stdout.no_fnmatch_line("*golden*")
 
@@ -149,6 +152,7 @@ def test_new_leaves_what_is_there(project: pytest.Pytester) -> None:
     ("arguments", "reason"),
     [
         (("--wasm-backends=fake-a",), "one backend only"),
+        (("--wasm-backends=fake-a", "--wasm-agree=off"), "one backend only"),
         ((ALL, "-k", "fake-a or fake-b"), "2 of 3 backends ran it"),
     ],
 )
@@ -173,7 +177,8 @@ def test_backends_that_disagree_write_nothing(fakes: pytest.Pytester, level: str
     assert not goldens(fakes)
 
 
-def test_a_member_that_fails_writes_nothing(fakes: pytest.Pytester) -> None:
+@pytest.mark.parametrize("level", ["results", "off"])
+def test_a_member_that_fails_writes_nothing(fakes: pytest.Pytester, level: str) -> None:
     fakes.makepyfile(
         test_it=MODULE
         + """
@@ -182,7 +187,7 @@ def test_a_member_that_fails_writes_nothing(fakes: pytest.Pytester) -> None:
         assert wasm_backend != "fake-c"
     """
     )
-    result = fakes.runpytest(ALL, "--wasm-update")
+    result = fakes.runpytest(ALL, "--wasm-update", f"--wasm-agree={level}")
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["    test_it.py::test_it[[]backends-agree[]]: did not pass on fake-c"])
     assert not goldens(fakes)
