@@ -22,12 +22,11 @@ from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.externs import Extern
 from pytest_wasmer.wasm.function import Function
 from pytest_wasmer.wasm.host import Caller
-from pytest_wasmer.wasm.loading import Code, Fresh, Loaded
-from pytest_wasmer.wasm.memory import Memory
-from pytest_wasmer.wasm.module import Module
+from pytest_wasmer.wasm.loading import Code, Fresh
+from pytest_wasmer.wasm.module import Module, reloaded
+from pytest_wasmer.wasm.state import state
+from pytest_wasmer.wasm.stubs import stand_ins, unmakeable
 from pytest_wasmer.wasm.traps import Trap
-from pytest_wasmer.wasm.types import REFERENCE_TYPES, FunctionType, GlobalType, MemoryType, TableType
-from pytest_wasmer.wasm.variables import Global, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,7 +108,7 @@ def check_round_trip(
         reference = _structure(compiled, sections)
         with _bench(module, cwd=elsewhere) as apart:
             steps: list[tuple[str, Callable[[], Module]]] = [
-                ("reloaded in its own engine process", lambda: _reloaded(module, module._code._connect, artifact)),
+                ("reloaded in its own engine process", lambda: reloaded(module, module._code._connect, artifact)),
                 ("reloaded in the engine process that compiled it", lambda: compiling.reloaded(artifact)),
                 ("reloaded in a fresh engine process, in another directory", lambda: apart.reloaded(artifact)),
             ]
@@ -122,7 +121,11 @@ def check_round_trip(
                 for sequence, events in observed:
                     again = _observe(load, sequence, make_imports, MORE)
                     _compare(module, step, events, [("it did not end",)] if again is None else again)
-    missing = ["its calls: it imports a table, which Python cannot make"] if make_imports is None else []
+    missing = (
+        [f"its calls: it imports {unmakeable(module.imports)}, which Python cannot make"]
+        if make_imports is None
+        else []
+    )
     return RoundTrip(sum(len(sequence) for sequence, _ in observed), (*missing, *stuck))
 
 
@@ -190,7 +193,7 @@ class _Bench:
 
     def reloaded(self, artifact: bytes) -> Module:
         if artifact not in self._modules:
-            self._modules[artifact] = _reloaded(self._module, self.connection, artifact)
+            self._modules[artifact] = reloaded(self._module, self.connection, artifact)
         return self._modules[artifact]
 
     def close(self) -> None:
@@ -206,13 +209,6 @@ def _bench(module: Module, cwd: str | None = None, environment: Mapping[str, str
         yield bench
     finally:
         bench.close()
-
-
-def _reloaded(module: Module, connect: Callable[[], Connection], artifact: bytes) -> Module:
-    def load(connection: Connection, name: str) -> Loaded:
-        return Loaded(connection, *connection.deserialize(artifact, f"load of the artifact of {name}"))
-
-    return Module(Code(connect, load, module.path), module.wasm, module.digest, module.path)
 
 
 def _loading(module: Module, step: str, load: Callable[[], Module]) -> Module:
@@ -311,7 +307,7 @@ def _observe(
         instance = module.instantiate(make_imports(events))
         for name, arguments in sequence:
             _observe_call(instance, name, arguments, events)
-        events += _state(instance)
+        events += state(instance)
     except Trap as trap:
         events.append(("the start", trap.kind.name))
     except EngineLost as loss:
@@ -337,24 +333,6 @@ def _observe_call(instance: Instance, name: str, arguments: Sequence[Any], event
         events.append((said, type(error).__name__, str(error)))
 
 
-def _state(instance: Instance) -> Iterator[Event]:
-    """What is left when the calls are over."""
-    for name in instance.exports:
-        extern = instance.exports[name]
-        if isinstance(extern, Memory):
-            yield (f"memory {name!r}", extern.size, extern.digest())
-        elif isinstance(extern, Global):
-            yield (f"global {name!r}", _bits(extern))
-        elif isinstance(extern, Table):
-            yield (f"table {name!r}", extern.size)
-
-
-def _bits(variable: Global) -> object:
-    if variable.type.value_type in REFERENCE_TYPES:
-        return "a reference"
-    return variable._converter.to_bits((variable.value,))
-
-
 # Imports
 
 
@@ -362,27 +340,9 @@ def _maker(module: Module, given: Any) -> Callable[[list[Event]], Any] | None:
     """What makes the imports of one instance, and notes host calls; None where Python cannot make them."""
     if given is not None:
         return lambda events: _noting(given() if callable(given) else given, events)
-    if any(isinstance(type_, TableType) for type_ in module.imports.values()):
+    if unmakeable(module.imports):
         return None
-
-    def stubs(events: list[Event]) -> Any:
-        found: dict[str, dict[str, Any]] = {}
-        for (space, name), type_ in module.imports.items():
-            found.setdefault(space, {})[name] = _stub(type_)
-        return _noting(found, events)
-
-    return stubs
-
-
-def _stub(type_: Any) -> Any:
-    if isinstance(type_, MemoryType):
-        return Memory(type_.minimum, maximum=type_.maximum)
-    if isinstance(type_, GlobalType):
-        return Global(type_.value_type, 0, mutable=type_.mutable)
-    assert isinstance(type_, FunctionType)
-    zeros = tuple(0.0 if result in ("f32", "f64") else 0 for result in type_.results)
-    answer = zeros[0] if len(zeros) == 1 else (zeros or None)
-    return lambda *arguments: answer
+    return lambda events: _noting(stand_ins(module.imports), events)
 
 
 def _noting(imports: Any, events: list[Event]) -> Any:

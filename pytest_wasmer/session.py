@@ -15,7 +15,7 @@ from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pytest_wasmer import markers
     from pytest_wasmer.agreement.groups import Membership
@@ -164,6 +164,14 @@ class WasmSession:
 
             self.begun = True
             self._config.pluginmanager.register(Run(self), "wasm-run")
+
+    def begin_properties(self, items: Sequence[pytest.Item]) -> None:
+        """Hypothesis is in use: by which tests?"""
+        from pytest_wasmer import properties
+
+        if any(map(properties.is_property_test, items)):
+            plugin = properties.Properties(lambda: len(self.selection.variants))
+            self._config.pluginmanager.register(plugin, "wasm-properties")
 
     def note_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
         """Remember the definitions whose values may have to be made anew."""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_wasmer import markers, settings
+from pytest_wasmer import cli, markers, settings
 from tests.conftest import needs_wheels
 
 if TYPE_CHECKING:
@@ -72,6 +72,27 @@ def test_the_example_of_a_round_trip_runs_as_pasted(pytester: pytest.Pytester) -
     (example,) = [block for block in EXAMPLES if "wasm_round_trip" in block]
     pytester.makepyfile(example)
     pytester.runpytest_subprocess("--wasm-backends=all").assert_outcomes(passed=3)
+
+
+@needs_wheels
+def test_the_example_of_fuzzing_says_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [block for block in EXAMPLES if "SINK" in block]
+    (tmp_path / "pick.wat").write_text(example.split('"""')[1])
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["fuzz", "pick.wat"]) == 1
+    shown = README.partition("$ pytest-wasmer fuzz pick.wat\n")[2].partition("```")[0]
+    assert capsys.readouterr().out == shown
+
+
+@needs_wheels
+def test_the_example_of_property_tests_runs_as_pasted(pytester: pytest.Pytester) -> None:
+    (example,) = [block for block in EXAMPLES if "@given" in block]
+    pytester.makepyfile(example)
+    result = pytester.runpytest_subprocess("--wasm-backends=all")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["wasm: 1 tests agreed, 0 diverged, 0 not compared"])
 
 
 def test_the_option_table_is_complete() -> None:

@@ -22,6 +22,7 @@ An event is a tuple of a kind and JSON values. Some go *in* (Python decides them
     left ("state", instance, export, "memory", pages, pages per digest, "0=digest,...")     what a test leaves behind
          ("state", instance, export, "global", type, bits)
          ("state", instance, export, "table", elements)
+         ("state", instance, "", "rest", digest)             of what does not travel, from that instance on
 
 `types` are value types with commas between them; floats are bits. `data` is hex, of long data only a digest (see
 `runtime.blobs`). A module is known by its digest, or by that of its text. `imports` are what an instance takes of
@@ -49,6 +50,7 @@ COMING_IN = frozenset(
 )
 # Where the types of an event stand, if its values may be floats.
 TYPES_AT = {"call": 3, "map": 3, "result": 1, "results": 1, "value": 1, "set": 3, "host": 2, "return": 1}
+REST = "rest"
 LONG = 64
 PAGE = 65536
 CANONICAL = {"f32": 0x7FC00000, "f64": 0x7FF8000000000000}
@@ -63,14 +65,17 @@ def data_text(data: bytes) -> str:
     return f"{len(data)} bytes {digest_of(data)}"
 
 
-def encoded(events: Iterable[Event]) -> str:
-    """A line per event."""
-    return "".join([json.dumps(event, separators=(",", ":")) + "\n" for event in events])
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-def decoded(text: str) -> list[Event]:
-    """The reverse of `encoded`; lists within events stay lists."""
-    return [tuple(json.loads(line)) for line in text.splitlines()]
+def encoded(events: Sequence[Event]) -> str:
+    """One line."""
+    return _encode(events)
+
+
+def decoded(line: str) -> list[Event]:
+    """The reverse of `encoded`; lists within events stay lists. Raises ValueError."""
+    return [tuple(event) for event in json.loads(line)]
 
 
 def without_nan_bits(event: Event) -> Event:

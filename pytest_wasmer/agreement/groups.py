@@ -200,15 +200,17 @@ class Groups:
         return judge(normal, level, self._find)
 
     def _whole(self, observed: Mapping[str, Observation], level: Level) -> Mapping[str, Observation]:
-        """With all their events, where digests of those that did not travel differ, and journals are at hand."""
-        sums = [[point[level.strict] for point in found.checkpoints] for found in observed.values()]
-        if all(points == sums[0] for points in sums) or self._local is None:
+        """All of it, where digests of what did not travel differ, and journals are at hand."""
+        if self._local is None or all(found.is_whole for found in observed.values()):
+            return observed
+        rests = [[[point[level.strict] for point in found.checkpoints], found.state] for found in observed.values()]
+        if all(rest == rests[0] for rest in rests):
             return observed
         told = {variant: self._local.told(found.journal) for variant, found in observed.items()}
         if not all(journal is not None and journal.whole for journal in told.values()):
             return observed
         return {
-            variant: observed[variant]._replace(events=journal.events, checkpoints=[])
+            variant: observed[variant]._replace(events=journal.events, checkpoints=[], state=journal.state)
             for variant, journal in told.items()
             if journal is not None
         }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer.agreement import golden
+from pytest_wasmer.agreement import golden, runs
 from pytest_wasmer.agreement.events import nan_words_only, without_nan_words
 from pytest_wasmer.agreement.golden import Broken, Golden, difference, golden_of, parse, text_of
 from pytest_wasmer.agreement.judge import Level, nothing_at_hand
@@ -245,6 +245,12 @@ def test_an_exemption_leaves_out_what_it_names() -> None:
     assert found.events == [("instance", 0, "wat:5f"), ("number", 1)]
     assert [event[3] for event in found.state] == ["table"]
     assert (found.untold, found.digests) == (0, [])
+
+
+def test_digests_are_part_of_the_format() -> None:
+    """Where they become others, goldens and run reports of before do not fit any more: raise both version numbers."""
+    assert digest_of(b"abc") == "ba7816bf8f01cfea414140de"
+    assert (golden.FORMAT, runs.SCHEMA) == (1, 1)
 
 
 # NaNs in memories

@@ -25,6 +25,7 @@ commands:
   COMMAND
     doctor    say which Wasmer compilers work here, and why others do not
     check     check that a module's stored code is the same program, and its compiles reproducible
+    fuzz      look for calls on which compilers disagree, without a test file
     compile   compile a module to an artifact file
     run       call a function of an artifact, without any compiler
     cache     look at stored artifacts, and delete them
@@ -57,6 +58,29 @@ options:
 
 Exit status: 0 nothing found, 1 something found, 2 something could not be checked. Code of
 singlepass and shared objects (-dylib) may differ each time; that counts with --strict only.
+""",
+    "fuzz": """\
+usage: pytest-wasmer fuzz [-h] [--backends NAMES] [--seconds SECONDS] [--seed SEED] [--json] FILE
+
+Calls what a module exports on all backends at once, with edge values as arguments and writes to
+its memory between the calls, and compares results, traps, host calls, memories and globals. What
+it imports is stood in for. The first disagreement is made small and printed, with a test to
+paste.
+
+positional arguments:
+  FILE               .wasm or .wat
+
+options:
+  -h, --help         show this help message and exit
+  --backends NAMES   names with commas between them, 'all' or 'available' (default): as of pytest
+                     --wasm-backends
+  --seconds SECONDS  how long to look (default: 10)
+  --seed SEED        for the calls (default: 0)
+  --json             print JSON instead of text
+
+Exit status: 0 nothing found, 1 something found, 2 it could not run (fewer than two backends take
+the module). Equal seeds give equal calls. What does not end, or exhausts the stack, is left alone
+and said.
 """,
     "compile": """\
 usage: pytest-wasmer compile [-h] --backend NAME -o OUT FILE
