@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import FACTORIES, FIXTURE, plugin_of
+from pytest_wasmer.fixtures import FACTORIES, FIXTURE, GOLDEN, plugin_of
 from pytest_wasmer.session import SESSION, WasmSession
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-    if fixturedef.argname == FIXTURE or fixturedef.argname in FACTORIES:
+    if fixturedef.argname in (FIXTURE, GOLDEN) or fixturedef.argname in FACTORIES:
         request.config.stash[SESSION].note_fixture(fixturedef, request)
 
 
@@ -127,6 +127,10 @@ class Summary:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         self._session.finish()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._session.take_output(getattr(node, "workeroutput", {}))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

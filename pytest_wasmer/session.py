@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import FACTORIES, FIXTURE
+from pytest_wasmer.fixtures import FACTORIES, FIXTURE, GOLDEN
 from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_wasmer import markers
     from pytest_wasmer.agreement.groups import Membership
     from pytest_wasmer.agreement.local import Local
     from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.engines.registry import BackendSpec, Registry
+    from pytest_wasmer.goldens import Goldens
     from pytest_wasmer.modules import Modules
     from pytest_wasmer.report.agreement import Agreement
+    from pytest_wasmer.report.run_report import RunReport
     from pytest_wasmer.report.terminal import Facts, Tally
     from pytest_wasmer.report.waiting import Board
     from pytest_wasmer.runtime.errors import EngineLost
@@ -52,6 +54,8 @@ class WasmSession:
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
         self._membership: Membership | None = None
+        # What the summary says of the report of the run.
+        self._wrote = ""
         self._recorded: tuple[str | None, Recorder | None] = None, None
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
@@ -171,7 +175,7 @@ class WasmSession:
 
     def note_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
         """Remember the definitions whose values may have to be made anew."""
-        if fixturedef.argname in (FIXTURE, *FACTORIES):
+        if fixturedef.argname in (FIXTURE, GOLDEN, *FACTORIES):
             self._fixtures[fixturedef.argname] = (fixturedef, request)
 
     def before(self, item: pytest.Item) -> None:
@@ -182,6 +186,8 @@ class WasmSession:
             self.pool.settle()
         self.renew_fixtures()
         selection.refuse_wrong_markers(item, self.registry.names)
+        if self.goldens.is_stale(item):
+            self._finish(GOLDEN)
         self._begin_recording(item)
         if self._asked is None or selection.variant_of(item) is not None:
             return
@@ -230,7 +236,8 @@ class WasmSession:
         self._membership = None
         said = markers.agreement(item)
         level = said.level or self.settings.agree.value
-        if len(self.selection.variants) > 1 and (level != "off" or self.settings.agree.value != "off"):
+        compared = len(self.selection.variants) > 1 and (level != "off" or self.settings.agree.value != "off")
+        if compared or self.settings.report.value or GOLDEN in getattr(item, "fixturenames", ()):
             variant = selection.variant_of(item)
             self._recorder.begin(variant or "")
             self._record(variant, self._recorder)
@@ -250,6 +257,7 @@ class WasmSession:
             "level": (level == "strict", said.memory, said.globals, said.host_calls) if level != "off" else None,
             "exempt": str(said) if said.exempts else "",
             "observed": b"",
+            "golden": None,
         }
 
     def _record(self, variant: str | None, recorder: Recorder | None) -> None:
@@ -270,6 +278,23 @@ class WasmSession:
         self._record(None, None)
         if observed is not None and self._membership is not None:
             self._membership["observed"] = observed.packed()
+
+    @cached_property
+    def goldens(self) -> Goldens:
+        from pytest_wasmer.goldens import Goldens
+
+        return Goldens(self._config, self.settings, lambda: self._local)
+
+    def take_output(self, output: Mapping[str, Any]) -> None:
+        """What a worker of xdist says when it ends."""
+        if "tally" in self.__dict__:
+            self.goldens.take_output(output)
+
+    def check_golden(self, item: pytest.Item) -> None:
+        """After a test that passed. Fails it where its golden says something else."""
+        __tracebackhide__ = True
+        if GOLDEN in getattr(item, "fixturenames", ()):
+            self.goldens.check(item, self._membership)
 
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
@@ -324,20 +349,27 @@ class WasmSession:
 
     def summary(self) -> list[str]:
         """Nothing where no test ran on a backend."""
+        wrote = [self._wrote] if self._wrote else []
         if "tally" not in self.__dict__:
-            return []
+            return wrote
         from pytest_wasmer.report.terminal import missing_lines, table
 
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else missing_lines(self.selection)
         rows = table(self.tally.rows(variants_of(self.registry.names)))
-        return rows + (self._agreement.lines() if rows else []) + self.tally.remarks() + missing
+        return (
+            rows
+            + (self._agreement.lines() + self.goldens.lines() if rows else [])
+            + self.tally.remarks()
+            + wrote
+            + missing
+        )
 
     @cached_property
     def _agreement(self) -> Agreement:
         from pytest_wasmer.report.agreement import Agreement
 
-        return Agreement(self._config, self._local)
+        return Agreement(self._config, self._local, self.goldens.update)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""
@@ -345,6 +377,8 @@ class WasmSession:
             return
         facts: Facts = vars(report)["wasm"]
         self.tally.add(report)
+        if self._run_report is not None:
+            self._run_report.add(report, facts)
         self._agreement.add(report, facts["membership"])
         # Reports live as long as the session.
         vars(report)["wasm"] = {**facts, "membership": None} if facts["membership"] else facts
@@ -352,9 +386,29 @@ class WasmSession:
     def finish(self) -> None:
         if hasattr(self._config, "workerinput") and "modules" in self.__dict__:
             self.modules.note_use()
+        if hasattr(self._config, "workeroutput") and "goldens" in self.__dict__:
+            self._config.workeroutput.update(self.goldens.workeroutput())
         if "tally" in self.__dict__:
             self._agreement.finish()
             self._evict()
+        if self._run_report is not None and not self._config.option.collectonly:
+            self._wrote = self._write_report(self._run_report)
+
+    @cached_property
+    def _run_report(self) -> RunReport | None:
+        if not self.settings.report.value or hasattr(self._config, "workerinput"):
+            return None
+        from pytest_wasmer.report.agreement import normalizer
+        from pytest_wasmer.report.run_report import RunReport
+
+        return RunReport(settings.report_file(self._config, self.settings.report), normalizer(self._config))
+
+    def _write_report(self, report: RunReport) -> str:
+        from pytest_wasmer.report.run_report import environment
+
+        backends = [self.registry.availability(name) for name in self.selection.names]
+        about = environment(self._config, self.settings, backends)
+        return report.write(about, self.began, self._agreement.verdicts, self._local)
 
     def _evict(self) -> None:
         """Make room in the store where this run, workers of xdist included, has added to it.

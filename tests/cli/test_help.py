@@ -29,6 +29,7 @@ commands:
     compile   compile a module to an artifact file
     run       call a function of an artifact, without any compiler
     cache     look at stored artifacts, and delete them
+    compare   compare what tests let be seen in several runs, from files of pytest --wasm-report
 """,
     "doctor": """\
 usage: pytest-wasmer doctor [-h]
@@ -158,6 +159,22 @@ options:
   --older-than DAYS  days without use (default: 90)
   --max-size SIZE    e.g. '500 MiB' (default: 2 GiB)
   --yes              do not ask
+""",
+    "compare": """\
+usage: pytest-wasmer compare [-h] [--json] RUN.json [RUN.json ...]
+
+Compares what tests let be seen in several runs, on other machines, Pythons or versions: each test
+on all backends of all runs, by the rules of --wasm-agree. pytest --wasm-report=RUN.json writes
+the files.
+
+positional arguments:
+  RUN.json    two or more
+
+options:
+  -h, --help  show this help message and exit
+  --json      print JSON instead of text
+
+Exit status: 0 all that was compared agrees, 1 something diverged, 2 nothing could be compared.
 """,
     "cache clear": """\
 usage: pytest-wasmer cache clear [-h] [--yes]
