@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import FACTORIES, FIXTURE, plugin_of
+from pytest_wasmer.fixtures import FIXTURE, plugin_of
 from pytest_wasmer.session import SESSION, WasmSession
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-    if fixturedef.argname == FIXTURE or fixturedef.argname in FACTORIES:
-        request.config.stash[SESSION].note_fixture(fixturedef, request)
+    request.config.stash[SESSION].note_fixture(fixturedef, request)
 
 
 class Summary:

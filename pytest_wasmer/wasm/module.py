@@ -66,6 +66,8 @@ class Module:
     @property
     def wasm(self) -> bytes:
         """The binary, as it was compiled. Raises `WasmError` for a module that was loaded from an artifact."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"wasm of {self.path}")
         if self._wasm is None:
             raise WasmError(f"{self.path} was loaded from an artifact, which does not hold the Wasm binary")
         return self._wasm
@@ -84,18 +86,32 @@ class Module:
     @property
     def name(self) -> str:
         """From the name section, "" without one."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"name of {self.path}")
         name, _, _ = self._code.description
         return name
 
-    @cached_property
+    @property
     def exports(self) -> Mapping[str, ExternType]:
         """Types of the exports by name, in the module's order."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"exports of {self.path}")
+        return self._exports
+
+    @cached_property
+    def _exports(self) -> Mapping[str, ExternType]:
         _, _, exports = self._code.description
         return MappingProxyType({name: extern_type(type_) for name, type_ in exports})
 
-    @cached_property
+    @property
     def imports(self) -> Mapping[tuple[str, str], ExternType]:
         """Types of the imports by module and field name, in the module's order."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"imports of {self.path}")
+        return self._imports_by_name
+
+    @cached_property
+    def _imports_by_name(self) -> Mapping[tuple[str, str], ExternType]:
         return MappingProxyType({(module, field): type_ for module, field, type_ in self._imports})
 
     @cached_property
@@ -103,9 +119,16 @@ class Module:
         _, imports, _ = self._code.description
         return [(module, field, extern_type(type_)) for module, field, type_ in imports]
 
-    @cached_property
+    @property
     def custom_sections(self) -> Mapping[str, tuple[bytes, ...]]:
         """Contents of the custom sections by name, in file order."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"custom_sections of {self.path}")
+        return self._custom_sections
+
+    @cached_property
+    def _custom_sections(self) -> Mapping[str, tuple[bytes, ...]]:
+        __tracebackhide__ = True
         return MappingProxyType(binary.custom_sections(self.wasm, self.path))
 
     def serialize(self) -> bytes:
@@ -136,7 +159,7 @@ class Module:
         loaded = self._code.loaded(self.path)
         connection = loaded.connection
         linked = link(self._imports, imports or {}, connection, self.path)
-        owner = Owner(connection, self.path, self.identity, tuple(self.exports))
+        owner = Owner(connection, self.path, self.identity, tuple(self._exports))
         owner.keeps += [loaded, *linked.hosts, *linked.externs]
         owner.lenders += linked.leaks
         recorder = connection.recorder
