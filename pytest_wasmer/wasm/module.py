@@ -14,7 +14,7 @@ from pytest_wasmer.runtime.executor import IS_HANDLE
 from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.errors import CompileError, LinkError
 from pytest_wasmer.wasm.externs import Owner, release_with
-from pytest_wasmer.wasm.imports import link
+from pytest_wasmer.wasm.imports import link, refused_import
 from pytest_wasmer.wasm.instance import Instance
 from pytest_wasmer.wasm.loading import Code, Loaded
 from pytest_wasmer.wasm.source import wat_error
@@ -173,7 +173,7 @@ class Module:
                     lender.spoil(self.path)
             if recorder is not None:
                 recorder.failed(failure)
-            error = self._start_error(connection.backend, failure)
+            error = self._start_error(connection.backend, failure, linked)
             if error is failure:
                 raise
         else:
@@ -199,14 +199,15 @@ class Module:
             for (module, field, _), extern in zip(wanted, linked.externs, strict=True)
         ]
 
-    def _start_error(self, backend: str, failure: BaseException) -> BaseException:
+    def _start_error(self, backend: str, failure: BaseException, linked: Linked) -> BaseException:
         if isinstance(failure, Trapped):
             return trap_from(failure, "")
         if not isinstance(failure, Refused):
             return failure
         if failure.stage == "panic":
             return EngineFault(f"the {backend} engine panicked in the start of {self.path}: {failure.text}")
-        return LinkError(f"{self.path} cannot be linked on {backend}: {failure.text}")
+        reason = refused_import(self._imports, linked) or failure.text
+        return LinkError(f"{self.path} cannot be linked on {backend}: {reason}")
 
     def __repr__(self) -> str:
         return f"<Module {self.path} on {self.backend}>"
@@ -254,7 +255,12 @@ class Loader:
         module = self._modules.pop(key, None)
         if module is None:
             digest = hashlib.sha256(wasm).hexdigest()
-            code = Code(connect, lambda connection, name: strategy(connection, wasm, digest, name), source.name)
+
+            def load(connection: Connection, name: str) -> Loaded:
+                __tracebackhide__ = True
+                return strategy(connection, wasm, digest, name)
+
+            code = Code(connect, load, source.name)
             module = Module(code, wasm, digest, source.name, parts, source.identity)
         self._modules[key] = module
         if len(self._modules) > self._limit:

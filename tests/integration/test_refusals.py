@@ -182,3 +182,26 @@ def test_paths_are_those_of_the_test_where_something_else_calls(fakes: pytest.Py
         """
     )
     fakes.runpytest("--wasm-backends=fake-a", "--rootdir", str(fakes.path)).assert_outcomes(passed=1)
+
+
+def test_tracebacks_of_bad_sources_end_in_the_users_line(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        test_it="""
+        import pytest
+        from fake_engine import module
+
+        REFUSED = module(refuse={"*": ("compile", "no")})
+        NEEDY = module({}, [("env", "f", ["func", [], []])])
+
+        @pytest.mark.parametrize("source", ["nowhere.wasm", b"text", b"", 7, "(module", REFUSED, NEEDY])
+        def test_source(wasm_instance, source):
+            wasm_instance(source)
+
+        def test_artifact(wasm_module):
+            wasm_module.load_artifact("nowhere.wasmu")
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a", "--tb=short")
+    result.assert_outcomes(failed=8)
+    shown = [line for line in result.stdout.lines if ": in " in line]
+    assert shown == ["test_it.py:9: in test_source"] * 7 + ["test_it.py:12: in test_artifact"]
