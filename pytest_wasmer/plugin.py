@@ -56,6 +56,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     # Registered before pytest's FixtureManager and after stepwise, hence called between the two.
     wasm = session.config.stash.get(SESSION, None)
     if wasm is not None:
+        if session.config.hook.pytest_wasmer_backends.get_hookimpls():
+            _ = wasm.registry  # a usage error now, not in the middle of collection
         session.config.pluginmanager.register(Order(wasm), "wasm-order")
 
 

@@ -72,13 +72,9 @@ class WasmSession:
     @cached_property
     def registry(self) -> Registry:
         from pytest_wasmer.engines.registry import Registry
+        from pytest_wasmer.registered import registered
 
-        registered = self._config.hook.pytest_wasmer_backends(config=self._config)
-        specs = [spec for specs in registered for spec in specs]
-        for spec in specs:
-            if backend_in(spec.name) != spec.name:
-                raise pytest.UsageError(f"backend {spec.name!r}: names that end like this are of --wasm-artifacts=both")
-        return Registry(specs, self.cache)
+        return Registry(registered(self._config), self.cache)
 
     @cached_property
     def selection(self) -> Selection:
@@ -365,10 +361,10 @@ class WasmSession:
         """Nothing where no test ran on a backend."""
         if "tally" not in self.__dict__:
             return []
-        from pytest_wasmer.report.terminal import missing_lines, table
+        from pytest_wasmer.report.terminal import notes, table
 
         # xdist shows no header after the collection.
-        missing = [] if self.header_shown else missing_lines(self.selection)
+        missing = [] if self.header_shown else notes(self.selection, self.registry)
         rows = table(self.tally.rows(variants_of(self.registry.names)))
         return rows + (self._agreement.lines() if rows else []) + self.tally.remarks() + missing
 
