@@ -81,6 +81,19 @@ def test_a_dynamic_request_is_an_error_with_its_remedy(fakes: pytest.Pytester) -
     ) in text
 
 
+def test_a_doctest_is_an_error_with_its_remedy(fakes: pytest.Pytester) -> None:
+    """It has no signature to name a fixture in."""
+    fakes.path.joinpath("guide.txt").write_text('>>> getfixture("wasm_instance")\n<wasm_instance on fake-a>\n')
+    result = fakes.runpytest(TWO, "--doctest-glob=guide.txt")
+    result.assert_outcomes(failed=1)
+    assert (
+        "guide.txt::guide.txt asks for a Wasm fixture but does not run on each backend (fake-a, fake-b): "
+        "a doctest cannot be parametrized\n"
+        "Run it on one: --wasm-backends=fake-a"
+    ) in result.stdout.str()
+    fakes.runpytest("--wasm-backends=fake-a", "--doctest-glob=guide.txt").assert_outcomes(passed=1)
+
+
 def test_a_dynamic_request_runs_where_one_backend_is_left(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(test_it=DYNAMIC)
     fakes.runpytest("--wasm-backends=fake-b").assert_outcomes(passed=1)
