@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import FACTORIES, FIXTURE, GOLDEN, plugin_of
+from pytest_wasmer.fixtures import FIXTURE, plugin_of
 from pytest_wasmer.session import SESSION, WasmSession
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     # Registered before pytest's FixtureManager and after stepwise, hence called between the two.
     wasm = session.config.stash.get(SESSION, None)
     if wasm is not None:
+        if session.config.hook.pytest_wasmer_backends.get_hookimpls():
+            _ = wasm.registry  # a usage error now, not in the middle of collection
         session.config.pluginmanager.register(Order(wasm), "wasm-order")
 
 
@@ -109,8 +111,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-    if fixturedef.argname in (FIXTURE, GOLDEN) or fixturedef.argname in FACTORIES:
-        request.config.stash[SESSION].note_fixture(fixturedef, request)
+    request.config.stash[SESSION].note_fixture(fixturedef, request)
 
 
 class Summary:

@@ -142,6 +142,7 @@ def only_variant(item: pytest.Item, selection: Selection, known: Sequence[str]) 
 
 
 def _choice_text(item: pytest.Item, left: Sequence[str]) -> str:
+    import doctest
     import unittest
 
     said = f"{item.nodeid} asks for a Wasm fixture but does not run on each backend ({', '.join(left)})"
@@ -151,6 +152,8 @@ def _choice_text(item: pytest.Item, left: Sequence[str]) -> str:
         if len({backend_in(name) for name in left}) < len(left):
             one += " and run with --wasm-artifacts=cached"
         return f"{said}: a TestCase cannot be parametrized\nUse a plain class, or say {one}"
+    if isinstance(getattr(item, "dtest", None), doctest.DocTest):
+        return f"{said}: a doctest cannot be parametrized\nRun it on one: --wasm-backends={backend_in(left[0])}"
     return (
         f"{said}: it is requested by getfixturevalue\n"
         f"Name the fixture in the test's signature, or add @pytest.mark.usefixtures({FIXTURE!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_wasmer import markers
     from pytest_wasmer.agreement.groups import Membership
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.report.run_report import RunReport
     from pytest_wasmer.report.terminal import Facts, Tally
     from pytest_wasmer.report.waiting import Board
+    from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pool import EnginePool
     from pytest_wasmer.selection import Selection
@@ -60,6 +62,9 @@ class WasmSession:
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
         self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], pytest.FixtureRequest]] = {}
+        # By name, fixtures that are built on these in any way; and those that asked for one by getfixturevalue.
+        self._built = {FIXTURE, *FACTORIES}
+        self._askers: dict[pytest.FixtureDef[Any], pytest.FixtureRequest] = {}
 
     @cached_property
     def cache(self) -> Path:
@@ -71,13 +76,9 @@ class WasmSession:
     @cached_property
     def registry(self) -> Registry:
         from pytest_wasmer.engines.registry import Registry
+        from pytest_wasmer.registered import registered
 
-        registered = self._config.hook.pytest_wasmer_backends(config=self._config)
-        specs = [spec for specs in registered for spec in specs]
-        for spec in specs:
-            if backend_in(spec.name) != spec.name:
-                raise pytest.UsageError(f"backend {spec.name!r}: names that end like this are of --wasm-artifacts=both")
-        return Registry(specs, self.cache)
+        return Registry(registered(self._config), self.cache)
 
     @cached_property
     def selection(self) -> Selection:
@@ -108,8 +109,7 @@ class WasmSession:
     def load(self, variant: str, source: SourceLike, asking: str) -> Module:
         """The module of a source that code in the file `asking` names."""
         __tracebackhide__ = True
-        connect = partial(self.pool.connection, self._spec(variant))
-        connect()  # an engine process starts while this one imports what follows
+        connect = self._connect(variant)  # an engine process starts while this one imports what follows
         from pytest_wasmer.wasm.source import read
 
         return self.modules.load(variant, connect, read(source, self._folder(asking), self._config.rootpath))
@@ -119,9 +119,18 @@ class WasmSession:
         __tracebackhide__ = True
         from pytest_wasmer.wasm.source import find
 
-        connect = partial(self.pool.connection, self._spec(variant))
+        connect = self._connect(variant)
         found = find("artifact", Path(path), self._folder(asking), self._config.rootpath)
         return self.modules.load_artifact(variant, connect, found, trusted=trusted)
+
+    def _connect(self, variant: str) -> Callable[[], Connection]:
+        """What gives the live connection of a variant. Raises `WrongBackend` where the running test has another."""
+        __tracebackhide__ = True
+        connect = partial(self.pool.connection, self._spec(variant))
+        connection = connect()
+        if connection.test_runs_on:
+            connection.refuse_other_test("wasm_module, wasm_instance or wasm_round_trip")
+        return connect
 
     def _folder(self, asking: str) -> Path:
         """Where relative paths start."""
@@ -174,9 +183,28 @@ class WasmSession:
             self._config.pluginmanager.register(plugin, "wasm-properties")
 
     def note_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-        """Remember the definitions whose values may have to be made anew."""
+        """Remember the definitions whose values may have to be made anew. To be called before each set-up."""
         if fixturedef.argname in (FIXTURE, GOLDEN, *FACTORIES):
             self._fixtures[fixturedef.argname] = (fixturedef, request)
+        elif not self._built.isdisjoint(fixturedef.argnames):
+            self._built.add(fixturedef.argname)
+        if self.begun and fixturedef.scope != "function" and "request" in fixturedef.argnames:
+            self._watch(fixturedef, request)
+
+    def _watch(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+        """pytest makes a fixture anew with those in its signature, not with those that it asks for by name."""
+        ask = request.getfixturevalue
+
+        def getfixturevalue(argname: str) -> Any:
+            __tracebackhide__ = True
+            try:
+                return ask(argname)
+            finally:
+                if argname in self._built:
+                    self._built.add(fixturedef.argname)
+                    self._askers[fixturedef] = request
+
+        request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]
 
     def before(self, item: pytest.Item) -> None:
         """A test that cannot be parametrized must not get the cached backend, or failure, of the one before."""
@@ -185,14 +213,27 @@ class WasmSession:
         if self.started:
             self.pool.settle()
         self.renew_fixtures()
+        if self._is_of_another_backend(item):
+            self._finish(FIXTURE)
         selection.refuse_wrong_markers(item, self.registry.names)
         if self.goldens.is_stale(item):
             self._finish(GOLDEN)
         self._begin_recording(item)
-        if self._asked is None or selection.variant_of(item) is not None:
-            return
-        if selection.left_to(item, self.selection, self.registry.names) != [self._said]:
-            self._finish(FIXTURE)
+
+    def _is_of_another_backend(self, item: pytest.Item) -> bool:
+        """Whether a test must not get the `wasm_backend` that there is.
+
+        pytest makes it anew when it comes to it, which is too late for what was already given to the test.
+        """
+        from pytest_wasmer import selection
+
+        if FIXTURE not in self._fixtures:
+            return False
+        variant = selection.variant_of(item)
+        if variant is None and self._asked is not None:
+            return selection.left_to(item, self.selection, self.registry.names) != [self._said]
+        _, request = self._fixtures[FIXTURE]
+        return variant is not None and getattr(request, "param", None) != variant
 
     def only(self, item: pytest.Item | None) -> None:
         """While a test runs, its backend only: others could but be asked through something kept by mistake."""
@@ -300,13 +341,15 @@ class WasmSession:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
         if self._stale:
             self._stale = False
-            for name in FACTORIES:
-                self._finish(name)
+            self._finish(*FACTORIES)
 
-    def _finish(self, name: str) -> None:
-        if name in self._fixtures:
-            fixturedef, request = self._fixtures.pop(name)
-            fixturedef.finish(request)  # type: ignore[arg-type]
+    def _finish(self, *names: str) -> None:
+        """Let go of the values of these fixtures, of those built on them, and of all that asked for one of ours."""
+        with ExitStack() as last_first:
+            due = [self._fixtures.pop(name) for name in names if name in self._fixtures]
+            for fixturedef, request in [*due, *self._askers.items()]:
+                last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]
+            self._askers.clear()
 
     def after_phase(self) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed (by backend) and which engine processes were lost since the last time.
@@ -352,10 +395,10 @@ class WasmSession:
         wrote = [self._wrote] if self._wrote else []
         if "tally" not in self.__dict__:
             return wrote
-        from pytest_wasmer.report.terminal import missing_lines, table
+        from pytest_wasmer.report.terminal import notes, table
 
         # xdist shows no header after the collection.
-        missing = [] if self.header_shown else missing_lines(self.selection)
+        missing = [] if self.header_shown else notes(self.selection, self.registry)
         rows = table(self.tally.rows(variants_of(self.registry.names)))
         return (
             rows

@@ -73,6 +73,8 @@ class Registry:
         wheels = [BackendSpec(name, WHEELS, name) for name in COMPILERS]
         wheels += [BackendSpec(name, WHEELS, name, scratch=True) for name in DYLIBS]
         self._specs = {spec.name: spec for spec in [*wheels, *registered]}
+        #: Compilers in whose place plugins have put something else.
+        self.replaced = [spec for spec in registered if spec.name in {wheel.name for wheel in wheels}]
         self._cache = cache
         self._known: dict[str, Availability] = {}
 

@@ -31,11 +31,16 @@ def complete(
     if report.failed:
         return
     crashes = [loss for loss in losses if not loss.interrupted]
-    if call.excinfo is not None and isinstance(call.excinfo.value, (EngineLost, SourceError)):
+    if call.excinfo is not None and (isinstance(call.excinfo.value, (EngineLost, SourceError)) or _cut(report, losses)):
         _fail(report, item.repr_failure(call.excinfo))
     elif crashes:
         said = "\n".join(f"{type(crash).__name__}: {crash}" for crash in crashes)
         _fail(report, f"{said}\nThe test went on without noticing.")
+
+
+def _cut(report: pytest.TestReport, losses: Sequence[EngineLost]) -> bool:
+    """Whether a test that is to fail was ended by what interrupted an engine: pytest-timeout, say."""
+    return hasattr(report, "wasxfail") and any(loss.interrupted for loss in losses)
 
 
 def _fail(report: pytest.TestReport, why: object) -> None:

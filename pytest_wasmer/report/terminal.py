@@ -41,6 +41,8 @@ def header(settings: Settings, chosen: Selection, registry: Registry) -> list[st
         "agree": settings.agree,
         "cache": settings.cache,
         "cache in": settings.cache_dir,
+        "cache max size": settings.cache_max_size,
+        "cache max age": settings.cache_max_age,
     }
     said = [
         f"backends {names}{source}",
@@ -48,11 +50,16 @@ def header(settings: Settings, chosen: Selection, registry: Registry) -> list[st
         f"isolation {settings.isolation}",
         *versions,
     ]
-    return [f"wasm: {', '.join(said)}", *missing_lines(chosen)]
+    return [f"wasm: {', '.join(said)}", *notes(chosen, registry)]
 
 
-def missing_lines(chosen: Selection) -> list[str]:
-    return [f"wasm: {item.spec.name} does not work here: {item.reason} ({item.remedy})" for item in chosen.missing]
+def notes(chosen: Selection, registry: Registry) -> list[str]:
+    """What does not work here, and what is not what its name says."""
+    replaced = [spec for spec in registry.replaced if spec.name in chosen.names]
+    return [
+        *[f"wasm: {item.spec.name} does not work here: {item.reason} ({item.remedy})" for item in chosen.missing],
+        *[f"wasm: {spec.name} is not Wasmer's: a plugin has put {spec.engine} in its place" for spec in replaced],
+    ]
 
 
 class Row(NamedTuple):

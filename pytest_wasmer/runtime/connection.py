@@ -46,7 +46,7 @@ class Connection:
         raise WrongBackend(
             f"{about}: it was made on {self.backend}, this test runs on {self.test_runs_on}\n"
             "Make it in the test, or in a fixture that names wasm_instance or wasm_module in its signature "
-            "(globals, class attributes and request.getfixturevalue keep what the first backend made)."
+            "(globals and class attributes keep what the first backend made)."
         )
 
     def another(self, cwd: str | None, environment: Mapping[str, str]) -> PipeConnection:

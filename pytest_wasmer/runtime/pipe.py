@@ -260,6 +260,7 @@ class PipeConnection(Connection):
 
     def _still_alive(self, about: str) -> None:
         """Another thread may have lost it meanwhile."""
+        __tracebackhide__ = True
         if self.lost is not None:
             raise InstanceLost(self.backend, self.lost.cause, about)
 

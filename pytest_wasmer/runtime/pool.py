@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,8 @@ class EnginePool:
         self._isolation = isolation
         self._pycache = pycache
         self._connections: dict[str, Connection] = {}
+        # With the lost ones: modules of theirs may still be asked what they are.
+        self._made: WeakSet[Connection] = WeakSet()
         self._losses: list[EngineLost] = []
         self._outputs: dict[str, str] = {}
         self._starting = Lock()
@@ -38,6 +41,7 @@ class EnginePool:
             connection = self._connections.get(spec.name)
             if connection is None:
                 connection = self._connections[spec.name] = self._start(spec)
+                self._made.add(connection)
                 self._tell(connection)
             return connection
 
@@ -75,7 +79,7 @@ class EnginePool:
     def only(self, backend: str | None) -> None:
         """While a test of that backend runs the other engines refuse requests. None: nothing is refused."""
         self._running = backend
-        for connection in self._connections.values():
+        for connection in self._made:
             self._tell(connection)
 
     def record(self, backend: str | None, recorder: Recorder | None) -> None:

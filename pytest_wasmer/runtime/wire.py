@@ -66,6 +66,7 @@ class Frames:
 
     def read(self) -> tuple[int, int, bytes]:
         """Op, sequence number and body of the next frame. Raises `Closed` or `Nonsense`."""
+        __tracebackhide__ = True
         data = self._pending or self._more(CHUNK)
         self._pending = b""
         while len(data) < HEADER.size:
@@ -105,6 +106,7 @@ class Frames:
         return bool(poll.poll(seconds * 1000))
 
     def _more(self, length: int) -> bytes:
+        __tracebackhide__ = True
         try:
             data = os.read(self.incoming, length)
         except ConnectionResetError:

@@ -44,6 +44,7 @@ class Section(NamedTuple):
 
 def check(wasm: bytes, name: str) -> None:
     """Raise `SourceError` unless `wasm` is a sequence of whole sections after the right header."""
+    __tracebackhide__ = True
     if not wasm:
         raise SourceError(f"{name} is empty (0 bytes)\nBuild the module again.")
     if not wasm.startswith(MAGIC[: len(wasm)]):
@@ -56,7 +57,11 @@ def check(wasm: bytes, name: str) -> None:
     if len(wasm) < 8:
         raise SourceError(f"{name} is cut off: {len(wasm)} bytes of the 8-byte header\nBuild or copy it again.")
     if wasm[4:8] != VERSION:
-        raise SourceError(f"{name} has binary version {wasm[4:8].hex(' ')}, expected {VERSION.hex(' ')}")
+        raise SourceError(
+            f"{name} has binary version {wasm[4:8].hex(' ')}, expected {VERSION.hex(' ')}\n"
+            "Build it for WebAssembly 1.0 as a core module: clang --target=wasm32, cargo build --target "
+            "wasm32-unknown-unknown"
+        )
     for _ in sections(wasm, name):
         pass
 
@@ -72,6 +77,7 @@ def _not_wasm(wasm: bytes, name: str) -> str:
 
 def sections(wasm: bytes, name: str) -> Iterator[Section]:
     """The sections in file order. Raises `SourceError` where one does not fit in the file."""
+    __tracebackhide__ = True
     offset = 8
     while offset < len(wasm):
         begin, number = offset, wasm[offset]
@@ -88,6 +94,7 @@ def sections(wasm: bytes, name: str) -> Iterator[Section]:
 
 def custom_sections(wasm: bytes, name: str) -> dict[str, tuple[bytes, ...]]:
     """Contents of the custom sections by name, in file order."""
+    __tracebackhide__ = True
     found: dict[str, tuple[bytes, ...]] = {}
     for section in sections(wasm, name):
         if section.id == CUSTOM:
@@ -99,6 +106,7 @@ def custom_sections(wasm: bytes, name: str) -> dict[str, tuple[bytes, ...]]:
 
 def _leb128(wasm: bytes, offset: int, name: str) -> tuple[int, int]:
     """An unsigned LEB128 of at most 32 bits, and the offset behind it."""
+    __tracebackhide__ = True
     value = 0
     for index in range(5):
         if offset + index >= len(wasm):

@@ -59,24 +59,26 @@ class Owner:
         for owner in [*self.lenders, *self.importers]:
             owner.spoil(importer)
 
-    def use(self, what: str) -> Connection:
+    def use(self, extern: Extern[Any]) -> Connection:
         """The connection. Raises `WrongThread`, `InstanceLost`, and `WasmError` where use would not be safe."""
         __tracebackhide__ = True
         if self.unsafe:
-            raise WasmError(f"{what} of {self.name} cannot be used any more: {self.unsafe}")
+            raise WasmError(f"{extern._said} cannot be used any more: {self.unsafe}")
         if get_ident() != self.thread_id:
             raise WrongThread(
-                f"{what} of {self.name} belongs to thread {self.thread.name!r}, used in {current_thread().name!r}\n"
+                f"{extern._said} belongs to thread {self.thread.name!r}, used in {current_thread().name!r}\n"
                 "Make one instance per thread."
             )
         lost = self.connection.lost
         if lost is not None:
-            raise InstanceLost(lost.backend, lost.cause, f"{what} of {self.name}")
+            raise InstanceLost(lost.backend, lost.cause, extern._said)
         return self.connection
 
 
 class Extern(Generic[TypeT]):
     """An export, or an object made by the host; `name` is the export's name."""
+
+    _by_host = False
 
     def __init__(self, owner: Owner, handle: int, type_: TypeT, name: str) -> None:
         self._owner = owner
@@ -86,9 +88,11 @@ class Extern(Generic[TypeT]):
 
     @property
     def _about(self) -> str:
-        # Until it is imported, what the host makes has no owner.
-        owner = getattr(self, "_owner", None)
-        return repr(self.name) if owner is None else f"{self.name!r} of {owner.name}"
+        return self.name if self._by_host else f"{self.name!r} of {self._owner.name}"
+
+    @property
+    def _said(self) -> str:
+        return self.name if self._by_host else f"{type(self).__name__.lower()} {self._about}"
 
     def _link(self, connection: Connection) -> tuple[Owner, int]:
         """Owner and handle, for an instance on that connection that imports this."""
@@ -96,12 +100,13 @@ class Extern(Generic[TypeT]):
 
     def _use(self) -> Connection:
         __tracebackhide__ = True
-        return self._owner.use(f"{type(self).__name__.lower()} {self.name!r}")
+        return self._owner.use(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.type}>"
 
     def __call__(self, *arguments: object, **keywords: object) -> Any:
+        __tracebackhide__ = True
         raise TypeError(f"{self._about} is {with_article(self.type)}, not a function")
 
 

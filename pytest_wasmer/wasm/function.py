@@ -72,7 +72,9 @@ class Function(Extern[FunctionType]):
         rows = calls if isinstance(calls, (list, tuple)) else list(calls)
         values = self._params.rows_to_bits(rows)
         if values is None:
-            values = [self._row(row) for row in rows]
+            values = []
+            for row in rows:  # a comprehension would be a frame in tracebacks
+                values.append(self._row(row))
         native = connection.mapper(self._handle, self.type.params, self.type.results, f"call of {self._about}")
         recorder = connection.recorder
         if recorder is not None:
@@ -130,6 +132,7 @@ class UncallableFunction(Extern[FunctionType]):
     """A function with a parameter or result that cannot cross between Wasm and Python."""
 
     def __call__(self, *arguments: object, **keywords: object) -> NoReturn:
+        __tracebackhide__ = True
         names = sorted({*self.type.params, *self.type.results} & {*REFERENCE_TYPES})
         raise TypeError(
             f"{self.name}{self.type} cannot be called from Python: the engine does not pass {' and '.join(names)}\n"

@@ -27,6 +27,7 @@ class HostFunction:
     def __init__(
         self, name: str, type_: FunctionType, function: Callable[..., Any], importer: str, connection: Connection
     ) -> None:
+        __tracebackhide__ = True
         references = sorted({*type_.params, *type_.results} & {*REFERENCE_TYPES})
         if references:
             raise LinkError(
@@ -73,6 +74,7 @@ class HostFunction:
         return self._instance()
 
     def _in_a_row(self, result: Any) -> tuple[Any, ...]:
+        __tracebackhide__ = True
         count = len(self._function_type.results)
         if count == 1:
             return (result,)
@@ -119,6 +121,7 @@ class Caller:
 
     @property
     def instance(self) -> Instance:
+        __tracebackhide__ = True
         found = self._host.instance
         if found is None:
             raise WasmError(
@@ -128,8 +131,10 @@ class Caller:
 
     @property
     def exports(self) -> Exports:
+        __tracebackhide__ = True
         return self.instance.exports
 
     @property
     def memory(self) -> Memory:
+        __tracebackhide__ = True
         return self.instance.memory

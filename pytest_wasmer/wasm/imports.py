@@ -44,6 +44,7 @@ class Linked(NamedTuple):
 
 def link(wanted: list[tuple[str, str, ExternType]], given: Imports, connection: Connection, name: str) -> Linked:
     """Find, check and bind every import of module `name`. Raises `LinkError` naming the import."""
+    __tracebackhide__ = True
     namespaces = _namespaces(given, {module for module, _, _ in wanted}, name)
     found = [(module, field, type_, _lookup(namespaces, module, field)) for module, field, type_ in wanted]
     missing = [(module, field, type_) for module, field, type_, value in found if value is _MISSING]
@@ -60,6 +61,7 @@ _MISSING = object()
 
 def _namespaces(given: Imports, wanted: set[str], name: str) -> dict[str, Any]:
     """What is given for the wanted module names: mappings and exports. Raises TypeError for anything else."""
+    __tracebackhide__ = True
     if not isinstance(given, Mapping):
         raise TypeError(f"{name}: imports is {describe(given)}\nGive a mapping: imports={{'env': {{'log': print}}}}")
     found = {module: _exports_of(given[module]) for module in given if module in wanted}
@@ -115,6 +117,7 @@ def _suggestion(given: Imports, module: str, field: str) -> str:
 
 
 def _link_one(label: str, type_: ExternType, value: Any, connection: Connection, name: str, linked: Linked) -> None:
+    __tracebackhide__ = True
     if isinstance(value, Extern):
         owner, handle = _link_extern(label, type_, value, connection, name)
         linked.pairs.append((IS_HANDLE, handle))
@@ -132,21 +135,24 @@ def _link_one(label: str, type_: ExternType, value: Any, connection: Connection,
 def _link_extern(
     label: str, type_: ExternType, value: Extern[Any], connection: Connection, name: str
 ) -> tuple[Owner, int]:
+    __tracebackhide__ = True
     agrees = value.type == type_ if isinstance(type_, (FunctionType, GlobalType)) else type(value.type) is type(type_)
     if not agrees:
-        raise LinkError(f"{name}: import {label} is {with_article(type_)}, given {with_article(value.type)}")
+        raise LinkError(
+            f"{name}: import {label} is {with_article(type_)}, given {with_article(value.type)}\n{_remedy(type_)}"
+        )
     owner, handle = value._link(connection)
     if owner.unsafe:
         value._use()  # raises
     if owner.connection is not connection:
         if owner.connection.backend != connection.backend:
             raise LinkError(
-                f"{name}: import {label} is linked on {connection.backend}, but {value.name!r} of {owner.name} "
+                f"{name}: import {label} is linked on {connection.backend}, but {value._about} "
                 f"belongs to {owner.connection.backend}\nMake both in the same test, on the same backend."
             )
         value._use()  # raises where its engine process is gone
         raise LinkError(
-            f"{name}: import {label} is linked in another engine process than that of {value.name!r} of {owner.name}\n"
+            f"{name}: import {label} is linked in another engine process than that of {value._about}\n"
             "Make what it imports there too: checks take a function that makes the imports of each instance, of "
             "Python functions, Memory and Global."
         )
@@ -159,6 +165,35 @@ def _remedy(type_: ExternType) -> str:
     if isinstance(type_, TableType):
         return "Give a table that another instance exports: the wasmer wheels cannot make tables."
     return f"Give {_made(type_, 'value')}, or a {kind_of(type_)} that another instance exports."
+
+
+def refused_import(wanted: list[tuple[str, str, ExternType]], linked: Linked) -> str:
+    """Of what an engine refused to link, what is wrong with the imports; "" where nothing is seen from here."""
+    handles = [item for item, (kind, _) in zip(wanted, linked.pairs, strict=True) if kind == IS_HANDLE]
+    for (module, field, type_), extern in zip(handles, linked.externs, strict=True):
+        if isinstance(type_, (MemoryType, TableType)) and not _fits(type_, extern):
+            said = f"import {module}.{field} is {with_article(type_)}, given {with_article(extern.type)}"
+            return f"{said}\n{_remedy(type_)}"
+    first: dict[tuple[str, str], ExternType] = {}
+    for module, field, type_ in wanted:
+        other = first.setdefault((module, field), type_)
+        if other != type_:
+            return (
+                f"it imports {module}.{field} as {with_article(other)} and as {with_article(type_)}, and the wasmer "
+                "wheels link one value per name\nBuild the module with another name for one of them."
+            )
+    return ""
+
+
+def _fits(wanted: MemoryType | TableType, extern: Extern[Any]) -> bool:
+    """Whether a memory or table may be that import (WebAssembly core specification, section 4.5.3): its size counts."""
+    given, ask = extern.type, extern._owner.connection
+    if wanted.maximum is not None and (given.maximum is None or given.maximum > wanted.maximum):
+        return False
+    if isinstance(wanted, MemoryType):
+        return ask.memory_pages(extern._handle, f"size of {extern._about}") >= wanted.minimum
+    size = ask.table_size(extern._handle, f"size of {extern._about}")
+    return size >= wanted.minimum and given.element_type == wanted.element_type
 
 
 def _may_keep_references(type_: ExternType) -> bool:

@@ -41,6 +41,10 @@ class Instance:
     @property
     def exports(self) -> Exports:
         """By attribute, `exports.add(1, 2)`, or by any name, `exports["add"](1, 2)`."""
+        __tracebackhide__ = True
+        connection = self._owner.connection
+        if connection.test_runs_on:
+            connection.refuse_other_test(f"exports of {self._owner.name}")
         return self._exports
 
     @property

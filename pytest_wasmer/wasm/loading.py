@@ -59,6 +59,13 @@ class Code:
     def description(self) -> Description:
         return self._loaded.description
 
+    def refuse_other_test(self, about: str) -> None:
+        """Raises `WrongBackend` where the running test has another one: what asks the engine nothing has to look."""
+        __tracebackhide__ = True
+        connection = self._loaded.connection
+        if connection.test_runs_on:
+            connection.refuse_other_test(about)
+
     @property
     def backend(self) -> str:
         return self._loaded.connection.backend

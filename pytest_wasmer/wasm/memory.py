@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.runtime.executor import digest_of
 from pytest_wasmer.wasm.externs import Extern, Owner, host_owner
 from pytest_wasmer.wasm.types import MemoryType
+from pytest_wasmer.wasm.values import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_wasmer.runtime.connection import Connection
 
@@ -60,11 +62,15 @@ class Memory(Extern[MemoryType]):
     """
 
     def __init__(self, minimum: int, maximum: int | None = None) -> None:
+        __tracebackhide__ = True
+        self.name = "memory made by the host"
+        self._by_host = True
+        minimum = self._index("the minimum", minimum)
+        maximum = None if maximum is None else self._index("the maximum", maximum)
         if not 0 <= minimum <= PAGE_SIZE or (maximum is not None and not minimum <= maximum <= PAGE_SIZE):
             raise ValueError(f"memory limits in pages: 0 <= {minimum} <= {maximum} <= {PAGE_SIZE} is not so")
         self._waiting: bytearray | None = bytearray(minimum * PAGE_SIZE)
         self.type = MemoryType(minimum, maximum)
-        self.name = "memory made by the host"
 
     @classmethod
     def _of(cls, owner: Owner, handle: int, type_: MemoryType, name: str) -> Memory:
@@ -74,6 +80,7 @@ class Memory(Extern[MemoryType]):
         return memory
 
     def _link(self, connection: Connection) -> tuple[Owner, int]:
+        __tracebackhide__ = True
         if self._waiting is not None:
             try:
                 self._handle = connection.make_memory(self.type.minimum, self.type.maximum, self.name)
@@ -99,7 +106,23 @@ class Memory(Extern[MemoryType]):
         return pages * PAGE_SIZE
 
     def __len__(self) -> int:
+        __tracebackhide__ = True
         return self.size
+
+    # Without these Python would ask for a byte at a time.
+
+    def __bytes__(self) -> bytes:
+        __tracebackhide__ = True
+        return self.read(0, self.size)
+
+    def __iter__(self) -> Iterator[int]:
+        __tracebackhide__ = True
+        return iter(bytes(self))
+
+    def __contains__(self, item: object) -> bool:
+        """Of a byte as an int, or of a run of bytes."""
+        __tracebackhide__ = True
+        return item in bytes(self)  # type: ignore[operator]
 
     def digest(self) -> str:
         """SHA-256 over each page that is not all zeros, after its number (4 bytes, little-endian); in hex."""
@@ -114,6 +137,7 @@ class Memory(Extern[MemoryType]):
         __tracebackhide__ = True
         if self._waiting is not None:
             raise WasmError(f"{self.name} is not in use yet: import it first, or make it larger")
+        pages = self._index("the growth", pages)
         if not 0 <= pages <= PAGE_SIZE:
             raise ValueError(f"{self._about} cannot grow by {pages} pages: 0 to {PAGE_SIZE}")
         connection = self._use()
@@ -135,7 +159,7 @@ class Memory(Extern[MemoryType]):
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`. Raises IndexError outside the memory."""
         __tracebackhide__ = True
-        self._check(offset, length)
+        offset, length = self._check(offset, length)
         if self._waiting is not None:
             return bytes(self._waiting[offset : offset + length])
         connection = self._use()
@@ -156,9 +180,9 @@ class Memory(Extern[MemoryType]):
         """All of `data` at `offset`. Raises IndexError where it does not fit, and then writes nothing."""
         __tracebackhide__ = True
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"bytes are written to {self.name!r}, not {type(data).__name__}")
+            raise TypeError(f"bytes are written to {self._about}, not {type(data).__name__}")
         content = bytes(data)
-        self._check(offset, len(content))
+        offset, _ = self._check(offset, len(content))
         if self._waiting is not None:
             self._waiting[offset : offset + len(content)] = content
             return
@@ -176,20 +200,27 @@ class Memory(Extern[MemoryType]):
             size = error.size
         raise self._outside(offset, len(content), size)
 
-    def _check(self, offset: int, length: int) -> None:
+    def _index(self, what: str, value: Any) -> int:
         __tracebackhide__ = True
+        try:
+            return operator.index(value)
+        except TypeError:
+            raise TypeError(f"{what} of {self._about} must be an int, not {describe(value)}") from None
+
+    def _check(self, offset: int, length: int) -> tuple[int, int]:
+        __tracebackhide__ = True
+        if type(offset) is not int or type(length) is not int:
+            offset, length = self._index("an offset", offset), self._index("a length", length)
         if not 0 <= offset <= LARGEST or not 0 <= length <= LARGEST:
             raise self._outside(offset, length, self.size)
         if self._waiting is not None and offset + length > len(self._waiting):
             raise self._outside(offset, length, len(self._waiting))
+        return offset, length
 
     def _outside(self, offset: int, length: int, size: int) -> IndexError:
-        return IndexError(
-            f"{length} bytes at offset {offset} are outside memory {self.name!r}, which has {size} bytes "
-            f"({size // PAGE_SIZE} pages), offsets 0 to {size - 1}"
-            if size
-            else f"{length} bytes at offset {offset} are outside memory {self.name!r}, which is empty"
-        )
+        called = self.name if self._by_host else f"memory {self.name!r}"
+        has = f"has {size} bytes ({size // PAGE_SIZE} pages), offsets 0 to {size - 1}" if size else "is empty"
+        return IndexError(f"{length} bytes at offset {offset} are outside {called}, which {has}")
 
     def __getitem__(self, place: int | slice) -> Any:
         """A byte as an int, or a slice as bytes. Negative places count from the end; nothing is clamped."""
@@ -209,6 +240,7 @@ class Memory(Extern[MemoryType]):
         self.write(start, content)
 
     def _range(self, place: slice) -> tuple[int, int]:
+        __tracebackhide__ = True
         if place.step not in (None, 1):
             raise ValueError("slices of a memory have no step")
         start = self._from_end(0 if place.start is None else place.start)
@@ -216,6 +248,8 @@ class Memory(Extern[MemoryType]):
         return start, max(0, stop - start)
 
     def _from_end(self, place: int) -> int:
+        __tracebackhide__ = True
+        place = self._index("a place", place)
         return place + self.size if place < 0 else place
 
     read_u8, write_u8 = _reader("B"), _writer("B")

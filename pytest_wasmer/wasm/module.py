@@ -14,7 +14,7 @@ from pytest_wasmer.runtime.executor import IS_HANDLE
 from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.errors import CompileError, LinkError
 from pytest_wasmer.wasm.externs import Owner, release_with
-from pytest_wasmer.wasm.imports import link
+from pytest_wasmer.wasm.imports import link, refused_import
 from pytest_wasmer.wasm.instance import Instance
 from pytest_wasmer.wasm.loading import Code, Loaded
 from pytest_wasmer.wasm.source import wat_error
@@ -66,6 +66,8 @@ class Module:
     @property
     def wasm(self) -> bytes:
         """The binary, as it was compiled. Raises `WasmError` for a module that was loaded from an artifact."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"wasm of {self.path}")
         if self._wasm is None:
             raise WasmError(f"{self.path} was loaded from an artifact, which does not hold the Wasm binary")
         return self._wasm
@@ -84,18 +86,32 @@ class Module:
     @property
     def name(self) -> str:
         """From the name section, "" without one."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"name of {self.path}")
         name, _, _ = self._code.description
         return name
 
-    @cached_property
+    @property
     def exports(self) -> Mapping[str, ExternType]:
         """Types of the exports by name, in the module's order."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"exports of {self.path}")
+        return self._exports
+
+    @cached_property
+    def _exports(self) -> Mapping[str, ExternType]:
         _, _, exports = self._code.description
         return MappingProxyType({name: extern_type(type_) for name, type_ in exports})
 
-    @cached_property
+    @property
     def imports(self) -> Mapping[tuple[str, str], ExternType]:
         """Types of the imports by module and field name, in the module's order."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"imports of {self.path}")
+        return self._imports_by_name
+
+    @cached_property
+    def _imports_by_name(self) -> Mapping[tuple[str, str], ExternType]:
         return MappingProxyType({(module, field): type_ for module, field, type_ in self._imports})
 
     @cached_property
@@ -103,9 +119,16 @@ class Module:
         _, imports, _ = self._code.description
         return [(module, field, extern_type(type_)) for module, field, type_ in imports]
 
-    @cached_property
+    @property
     def custom_sections(self) -> Mapping[str, tuple[bytes, ...]]:
         """Contents of the custom sections by name, in file order."""
+        __tracebackhide__ = True
+        self._code.refuse_other_test(f"custom_sections of {self.path}")
+        return self._custom_sections
+
+    @cached_property
+    def _custom_sections(self) -> Mapping[str, tuple[bytes, ...]]:
+        __tracebackhide__ = True
         return MappingProxyType(binary.custom_sections(self.wasm, self.path))
 
     def serialize(self) -> bytes:
@@ -136,7 +159,7 @@ class Module:
         loaded = self._code.loaded(self.path)
         connection = loaded.connection
         linked = link(self._imports, imports or {}, connection, self.path)
-        owner = Owner(connection, self.path, self.identity, tuple(self.exports))
+        owner = Owner(connection, self.path, self.identity, tuple(self._exports))
         owner.keeps += [loaded, *linked.hosts, *linked.externs]
         owner.lenders += linked.leaks
         recorder = connection.recorder
@@ -150,7 +173,7 @@ class Module:
                     lender.spoil(self.path)
             if recorder is not None:
                 recorder.failed(failure)
-            error = self._start_error(connection.backend, failure)
+            error = self._start_error(connection.backend, failure, linked)
             if error is failure:
                 raise
         else:
@@ -176,14 +199,15 @@ class Module:
             for (module, field, _), extern in zip(wanted, linked.externs, strict=True)
         ]
 
-    def _start_error(self, backend: str, failure: BaseException) -> BaseException:
+    def _start_error(self, backend: str, failure: BaseException, linked: Linked) -> BaseException:
         if isinstance(failure, Trapped):
             return trap_from(failure, "")
         if not isinstance(failure, Refused):
             return failure
         if failure.stage == "panic":
             return EngineFault(f"the {backend} engine panicked in the start of {self.path}: {failure.text}")
-        return LinkError(f"{self.path} cannot be linked on {backend}: {failure.text}")
+        reason = refused_import(self._imports, linked) or failure.text
+        return LinkError(f"{self.path} cannot be linked on {backend}: {reason}")
 
     def __repr__(self) -> str:
         return f"<Module {self.path} on {self.backend}>"
@@ -241,7 +265,12 @@ class Loader:
         module = self._modules.pop(key, None)
         if module is None:
             digest = hashlib.sha256(wasm).hexdigest()
-            code = Code(connect, lambda connection, name: strategy(connection, wasm, digest, name), source.name)
+
+            def load(connection: Connection, name: str) -> Loaded:
+                __tracebackhide__ = True
+                return strategy(connection, wasm, digest, name)
+
+            code = Code(connect, load, source.name)
             module = Module(code, wasm, digest, source.name, parts, source.identity)
         self._modules[key] = module
         if len(self._modules) > self._limit:

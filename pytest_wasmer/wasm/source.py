@@ -38,6 +38,7 @@ def read(source: SourceLike, asking: Path, rootdir: Path) -> Source:
     Relative paths are looked up from `asking`, the directory of the file that calls the factory, then from each
     of its parents up to `rootdir`. Raises SourceError, TypeError.
     """
+    __tracebackhide__ = True
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _binary("<bytes>", bytes(source))
     if isinstance(source, str) and source.lstrip().startswith(("(", ";;")):
@@ -49,6 +50,7 @@ def read(source: SourceLike, asking: Path, rootdir: Path) -> Source:
 
 def find(kind: str, path: Path, asking: Path, rootdir: Path) -> Path:
     """The file that a path means, see `read`. `kind` is for the message. Raises SourceError."""
+    __tracebackhide__ = True
     if path.is_absolute():
         candidates = [path]
     elif _is(asking / path, Path.is_file):
@@ -76,6 +78,7 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 
 def _file(path: Path, rootdir: Path) -> Source:
+    __tracebackhide__ = True
     name = str(path).removeprefix(f"{rootdir}{os.sep}")
     try:
         content = path.read_bytes()
@@ -95,6 +98,7 @@ def _file(path: Path, rootdir: Path) -> Source:
 
 
 def _binary(name: str, wasm: bytes) -> Source:
+    __tracebackhide__ = True
     binary.check(wasm, name)
     return Source(name, wasm, None)
 

@@ -62,12 +62,16 @@ class Converter:
 
         The count is the caller's to check. Integers may be signed or unsigned, and come out signed.
         """
+        __tracebackhide__ = True
         if self._plain:
             try:
                 return self._bits.unpack(self._python.pack(*values))
             except (struct.error, TypeError, OverflowError, ValueError):
                 pass  # unsigned, or an error: say which
-        return tuple([self._one_to_bits(index, value) for index, value in enumerate(values)])
+        bits = []
+        for index, value in enumerate(values):  # a comprehension would be a frame in tracebacks
+            bits.append(self._one_to_bits(index, value))
+        return tuple(bits)
 
     def rows_to_bits(self, rows: Sequence[Sequence[Any]]) -> list[Values] | None:
         """`to_bits` of many rows at C speed; None where some row needs a closer look."""
@@ -84,6 +88,7 @@ class Converter:
         return list(self._bits.iter_unpack(packed))
 
     def _one_to_bits(self, index: int, value: Any) -> int:
+        __tracebackhide__ = True
         name = self.types[index]
         if name in ("f32", "f64"):
             return self._float_to_bits(index, value)
@@ -98,6 +103,7 @@ class Converter:
         return number if name == "v128" or number < 1 << width - 1 else number - (1 << width)
 
     def _float_to_bits(self, index: int, value: Any) -> int:
+        __tracebackhide__ = True
         name = self.types[index]
         try:
             # struct says of an int that is too large that it is no float.

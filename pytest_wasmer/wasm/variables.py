@@ -20,7 +20,9 @@ class Global(Extern[GlobalType]):
     """
 
     def __init__(self, value_type: str, value: float, *, mutable: bool = False) -> None:
+        __tracebackhide__ = True
         self.name = "global made by the host"
+        self._by_host = True
         self.type = GlobalType(value_type, mutable)
         if value_type not in ("i32", "i64", "f32", "f64"):
             raise ValueError(f"the host makes globals of i32, i64, f32 and f64, not of {value_type!r}")
@@ -62,7 +64,7 @@ class Global(Extern[GlobalType]):
     def value(self, value: Any) -> None:
         __tracebackhide__ = True
         if not self.type.mutable:
-            raise AttributeError(f"global {self.name!r} is immutable ({self.type.value_type}): it cannot be set")
+            raise AttributeError(f"{self._said} is immutable ({self.type.value_type}): it cannot be set")
         if self.type.value_type in REFERENCE_TYPES:
             raise TypeError(f"{self._about} is a {self.type}: the engine does not take references from Python")
         (bits,) = self._converter.to_bits((value,))
@@ -84,6 +86,7 @@ class Table(Extern[TableType]):
     """An exported table. Its elements can be seen from Wasm only, and only instances make tables."""
 
     def __init__(self, *_: object, **__: object) -> None:
+        __tracebackhide__ = True
         raise TypeError(
             "the wasmer wheels cannot make tables: take one from another instance's exports,\n"
             'or export it from a helper module: (module (table (export "table") 10 funcref))'
@@ -107,4 +110,5 @@ class Table(Extern[TableType]):
         return size
 
     def __len__(self) -> int:
+        __tracebackhide__ = True
         return self.size

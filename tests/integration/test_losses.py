@@ -229,3 +229,53 @@ def test_pytest_timeout_stops_a_looping_call(pytester: pytest.Pytester, method: 
         return
     result.assert_outcomes(failed=3, passed=3)
     result.stdout.fnmatch_lines(["E *Failed: Timeout*"])
+
+
+HANGING = """
+    import signal
+    import pytest
+    from fake_engine import module, function
+
+    HANG = module(exports={"hang": function("->", ["hang"])})
+
+    @pytest.mark.wasm_xfail(**{"fake-a": "#1"})
+    def test_hangs(wasm_instance):
+        hang = wasm_instance(HANG).exports.hang
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        hang()
+
+    def test_after(wasm_instance):
+        wasm_instance(HANG)
+"""
+
+
+def test_an_expected_failure_hides_no_timeout_that_cost_the_process(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        test_it=HANGING
+        + """
+    @pytest.fixture(autouse=True)
+    def _as_pytest_timeout_does():
+        before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("Timeout (>0.3s) from pytest-timeout."))
+        yield
+        signal.signal(signal.SIGALRM, before)
+    """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["E *Failed: Timeout*", "FAILED test_it.py::test_hangs[[]fake-a[]] - Failed: Timeout*"])
+
+
+def test_an_interrupt_ends_the_session_all_the_same(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        test_it=HANGING
+        + """
+    @pytest.fixture(autouse=True)
+    def _as_ctrl_c_does():
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGALRM, before)
+    """
+    )
+    result = fakes.runpytest_subprocess("--wasm-backends=fake-a")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])

@@ -238,7 +238,7 @@ def test_what_the_fresh_test_made_cannot_serve_the_reloaded_one(fakes: pytest.Py
     result = fakes.runpytest(ONE, BOTH, f"--wasm-isolation={isolation}")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["E *WrongBackend: call of 'add' of <bytes>: it was made on fake-a-fresh, this test runs on fake-a-reloaded"]
+        ["E *WrongBackend: exports of <bytes>: it was made on fake-a-fresh, this test runs on fake-a-reloaded"]
     )
 
 
@@ -292,7 +292,9 @@ def test_a_name_that_looks_like_a_variant_is_a_usage_error(pytester: pytest.Pyte
     pytester.makepyfile("def test_nothing(): pass")
     result = pytester.runpytest(f"--wasm-backends={name}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert result.stderr.lines[0] == (f"ERROR: backend {name!r}: names that end like this are of --wasm-artifacts=both")
+    assert result.stderr.lines[0] == (
+        f"ERROR: backend {name!r}, registered by conftest.py: names that end like this are of --wasm-artifacts=both"
+    )
 
 
 @needs_wheels

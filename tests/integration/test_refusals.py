@@ -81,6 +81,19 @@ def test_a_dynamic_request_is_an_error_with_its_remedy(fakes: pytest.Pytester) -
     ) in text
 
 
+def test_a_doctest_is_an_error_with_its_remedy(fakes: pytest.Pytester) -> None:
+    """It has no signature to name a fixture in."""
+    fakes.path.joinpath("guide.txt").write_text('>>> getfixture("wasm_instance")\n<wasm_instance on fake-a>\n')
+    result = fakes.runpytest(TWO, "--doctest-glob=guide.txt")
+    result.assert_outcomes(failed=1)
+    assert (
+        "guide.txt::guide.txt asks for a Wasm fixture but does not run on each backend (fake-a, fake-b): "
+        "a doctest cannot be parametrized\n"
+        "Run it on one: --wasm-backends=fake-a"
+    ) in result.stdout.str()
+    fakes.runpytest("--wasm-backends=fake-a", "--doctest-glob=guide.txt").assert_outcomes(passed=1)
+
+
 def test_a_dynamic_request_runs_where_one_backend_is_left(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(test_it=DYNAMIC)
     fakes.runpytest("--wasm-backends=fake-b").assert_outcomes(passed=1)
@@ -135,7 +148,6 @@ def test_xfail_counts_for_a_test_case(fakes: pytest.Pytester) -> None:
 KEPT = """
     import pytest
     from fake_engine import module, function
-    from pytest_wasmer import WrongBackend
 
     WASM = module(exports={"add": function("i32 i32 -> i32", ["sum"])})
     KEPT = []
@@ -146,18 +158,15 @@ KEPT = """
 
     def test_kept(wasm_instance):
         if not KEPT:
-            KEPT.append(wasm_instance(WASM))
-        assert KEPT[0].exports.add(1, 2) == 3
+            KEPT.append(wasm_instance(WASM).exports.add)
+        assert KEPT[0](1, 2) == 3
 
     def test_dynamic(wasm_backend, dynamic):
-        try:  # newer pytests keep the first one, older ones make it anew
-            assert dynamic.exports.add(1, 2) == 3
-        except WrongBackend:
-            pass
+        assert dynamic.exports.add(1, 2) == 3
 
     @pytest.mark.wasm_backends("fake-b")
     def test_marked():
-        assert KEPT[0].exports.add(1, 2) == 3
+        assert KEPT[0](1, 2) == 3
 """
 
 
@@ -186,3 +195,26 @@ def test_paths_are_those_of_the_test_where_something_else_calls(fakes: pytest.Py
         """
     )
     fakes.runpytest("--wasm-backends=fake-a", "--rootdir", str(fakes.path)).assert_outcomes(passed=1)
+
+
+def test_tracebacks_of_bad_sources_end_in_the_users_line(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        test_it="""
+        import pytest
+        from fake_engine import module
+
+        REFUSED = module(refuse={"*": ("compile", "no")})
+        NEEDY = module({}, [("env", "f", ["func", [], []])])
+
+        @pytest.mark.parametrize("source", ["nowhere.wasm", b"text", b"", 7, "(module", REFUSED, NEEDY])
+        def test_source(wasm_instance, source):
+            wasm_instance(source)
+
+        def test_artifact(wasm_module):
+            wasm_module.load_artifact("nowhere.wasmu")
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a", "--tb=short")
+    result.assert_outcomes(failed=8)
+    shown = [line for line in result.stdout.lines if ": in " in line]
+    assert shown == ["test_it.py:9: in test_source"] * 7 + ["test_it.py:12: in test_artifact"]

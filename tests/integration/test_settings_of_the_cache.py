@@ -218,3 +218,19 @@ def test_they_are_no_options_but_in_the_help(fakes: pytest.Pytester) -> None:
     for name in ("wasm_cache_max_size", "wasm_cache_max_age"):
         assert f"{name} (string):" in text
         assert f"also: PYTEST_WASMER_{name[5:].upper()}" in text
+
+
+@pytest.mark.parametrize("source", ["ini", "environment"])
+def test_the_header_shows_them_where_they_are_given(
+    fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    fakes.makepyfile(SUITE)
+    (shown,) = [line for line in fakes.runpytest(ONE).stdout.lines if line.startswith("wasm: backends")]
+    assert "max" not in shown
+    monkeypatch.setenv("PYTEST_WASMER_CACHE_MAX_AGE", "7 days")
+    say(fakes, monkeypatch, source, "cache_max_size", "500 MiB")
+    place = "tox.ini" if source == "ini" else "PYTEST_WASMER_CACHE_MAX_SIZE"
+    assert fakes.runpytest(ONE).stdout.lines[2] == (
+        f"wasm: backends fake-a (from --wasm-backends), cache max size 500 MiB (from {place}), "
+        "cache max age 7 days (from PYTEST_WASMER_CACHE_MAX_AGE), isolation process"
+    )

@@ -139,6 +139,15 @@ def test_what_is_of_no_kind_that_fits(fake: Connection, name: str, given: object
     assert refusal(fake, one(name), {"env": {name: given}}) == f"app.wasm: {message}"
 
 
+REMEDIES = {
+    "log": "Give a Python function, or a function that another instance exports.",
+    "memory": "Give Memory(1, maximum=4), or a memory that another instance exports.",
+    "counter": 'Give Global("i64", value, mutable=True), or a global that another instance exports.',
+    "limit": 'Give Global("f32", value), or a global that another instance exports.',
+    "table": "Give a table that another instance exports: the wasmer wheels cannot make tables.",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
@@ -167,17 +176,19 @@ def test_exports_of_another_type(fake: Connection, name: str, given: str, messag
             }
         ),
     )
-    assert (
-        refusal(fake, one(name), {"env": {name: library.exports[given]}}) == f"app.wasm: import env.{name} is {message}"
+    assert refusal(fake, one(name), {"env": {name: library.exports[given]}}) == (
+        f"app.wasm: import env.{name} is {message}\n{REMEDIES[name]}"
     )
 
 
 def test_what_the_host_made_of_another_type(fake: Connection) -> None:
     assert refusal(fake, one("counter"), {"env": {"counter": Global("i64", 5)}}) == (
-        "app.wasm: import env.counter is a mutable global of type i64, given an immutable global of type i64"
+        "app.wasm: import env.counter is a mutable global of type i64, given an immutable global of type i64\n"
+        + REMEDIES["counter"]
     )
     assert refusal(fake, one("counter"), {"env": {"counter": Memory(1)}}) == (
-        "app.wasm: import env.counter is a mutable global of type i64, given a memory of 1 or more pages"
+        "app.wasm: import env.counter is a mutable global of type i64, given a memory of 1 or more pages\n"
+        + REMEDIES["counter"]
     )
 
 

@@ -28,9 +28,7 @@ PAGE = 65536
 def small(request: pytest.FixtureRequest, fake: Connection) -> Memory:
     """A page of zeros: an export, or made by the host and not in use yet."""
     if request.param == "waiting":
-        waiting = Memory(1, 2)
-        waiting.name = "memory"
-        return waiting
+        return Memory(1, 2)
     return make(fake, fake_engine.module({"memory": memory(1, 2)})).memory
 
 
@@ -105,6 +103,29 @@ def test_kinds_of_bytes(small: Memory) -> None:
         assert small.read(0, 3) == b"abc"
 
 
+def test_all_of_it_in_one_request(small: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own way, a byte at a time, takes seconds a page."""
+    small.write(10, b"abc")
+    monkeypatch.setattr(Memory, "__getitem__", None)
+    content = bytes(10) + b"abc" + bytes(PAGE - 13)
+    assert bytes(small) == content
+    assert list(small) == [*content]
+    assert ord("b") in small
+    assert b"abc" in small
+    assert ord("d") not in small
+    assert b"abd" not in small
+
+
+def test_numbers_that_are_ints_by_index(small: Memory) -> None:
+    class One:
+        def __index__(self) -> int:
+            return 1
+
+    small.write(One(), b"abc")  # type: ignore[arg-type]
+    assert small.read(One(), One()) == b"a"  # type: ignore[arg-type]
+    assert small[One()] == ord("a")  # type: ignore[index]
+
+
 # Outside
 
 
@@ -144,7 +165,8 @@ def test_outside_is_an_index_error_with_the_bounds(
 ) -> None:
     with pytest.raises(IndexError) as refused:
         use(small)
-    assert str(refused.value) == message
+    called = "memory 'memory'" if hasattr(small, "_owner") else "memory made by the host"
+    assert str(refused.value) == message.replace("memory 'memory'", called)
     assert small.read(0, PAGE) == bytes(PAGE)
 
 
@@ -160,11 +182,11 @@ def test_outside_on_every_compiler(native: Connection) -> None:
 
 def test_an_empty_memory(fake: Connection) -> None:
     empty = make(fake, fake_engine.module({"memory": memory(0, 1)})).memory
-    for found in (empty, Memory(0, 1)):
+    for found, called in ((empty, "memory 'memory'"), (Memory(0, 1), "memory made by the host")):
         assert (found.size, found.read(0, 0), found[:]) == (0, b"", b"")
         with pytest.raises(IndexError) as refused:
             found.read(0, 1)
-        assert str(refused.value) == f"1 bytes at offset 0 are outside memory {found.name!r}, which is empty"
+        assert str(refused.value) == f"1 bytes at offset 0 are outside {called}, which is empty"
 
 
 # Values that do not fit
@@ -173,8 +195,8 @@ def test_an_empty_memory(fake: Connection) -> None:
 @pytest.mark.parametrize(
     ("use", "error", "message"),
     [
-        (lambda m: m.write(0, "text"), TypeError, "bytes are written to 'memory', not str"),
-        (lambda m: m.write(0, [1, 2]), TypeError, "bytes are written to 'memory', not list"),
+        (lambda m: m.write(0, "text"), TypeError, "bytes are written to 'memory' of m.wat, not str"),
+        (lambda m: m.write(0, [1, 2]), TypeError, "bytes are written to 'memory' of m.wat, not list"),
         (
             lambda m: m.__setitem__(slice(0, 4), b"abc"),
             ValueError,
@@ -184,8 +206,30 @@ def test_an_empty_memory(fake: Connection) -> None:
         (lambda m: m.__setitem__(0, 256), ValueError, "bytes must be in range(0, 256)"),
         (lambda m: m.grow(-1), ValueError, "'memory' of m.wat cannot grow by -1 pages: 0 to 65536"),
         (lambda m: m.grow(65537), ValueError, "'memory' of m.wat cannot grow by 65537 pages: 0 to 65536"),
+        (lambda m: m.grow(1.5), TypeError, "the growth of 'memory' of m.wat must be an int, not 1.5 (float)"),
+        (lambda m: m.read("a", 1), TypeError, "an offset of 'memory' of m.wat must be an int, not 'a' (str)"),
+        (lambda m: m.read(1.5, 1), TypeError, "an offset of 'memory' of m.wat must be an int, not 1.5 (float)"),
+        (lambda m: m.read(0, 1.5), TypeError, "a length of 'memory' of m.wat must be an int, not 1.5 (float)"),
+        (lambda m: m.write(1.5, b""), TypeError, "an offset of 'memory' of m.wat must be an int, not 1.5 (float)"),
+        (lambda m: m.read_u8(None), TypeError, "an offset of 'memory' of m.wat must be an int, not None (NoneType)"),
+        (lambda m: m["a"], TypeError, "a place of 'memory' of m.wat must be an int, not 'a' (str)"),
+        (lambda m: m["a":], TypeError, "a place of 'memory' of m.wat must be an int, not 'a' (str)"),
+        (lambda _: Memory("a"), TypeError, "the minimum of memory made by the host must be an int, not 'a' (str)"),
+        (lambda _: Memory(1, 2.5), TypeError, "the maximum of memory made by the host must be an int, not 2.5 (float)"),
     ],
-    ids=["str", "list", "slice", "step", "item", "grow-negative", "grow-huge"],
+    ids=[
+        *("str", "list", "slice", "step", "item", "grow-negative", "grow-huge", "grow-float", "offset-str"),
+        *(
+            "offset-float",
+            "length-float",
+            "write-float",
+            "number-none",
+            "item-str",
+            "slice-str",
+            "make",
+            "make-maximum",
+        ),
+    ],
 )
 def test_what_does_not_fit(
     fake: Connection, use: Callable[[Memory], object], error: type[Exception], message: str
@@ -232,7 +276,7 @@ def test_a_large_memory_is_linked_at_once(fake: Connection) -> None:
 def test_numbers_that_do_not_fit(fake: Connection, name: str, value: Any, error: type[Exception], linked: bool) -> None:
     """Python's own words for it differ between versions."""
     found = make(fake, fake_engine.module({"memory": memory(1, 2)})).memory if linked else Memory(1)
-    about = "'memory' of m.wat" if linked else "'memory made by the host'"
+    about = "'memory' of m.wat" if linked else "memory made by the host"
     with pytest.raises(error) as refused:
         getattr(found, f"write_{name}")(4, value)
     assert f" at offset 4 of {about}" in str(refused.value)

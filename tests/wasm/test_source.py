@@ -252,7 +252,11 @@ def test_a_component(root: Path) -> None:
 
 
 def test_another_version(root: Path) -> None:
-    assert content_refusal(root, b"\0asm\2\0\0\0") == ("app.wasm has binary version 02 00 00 00, expected 01 00 00 00")
+    assert content_refusal(root, b"\0asm\2\0\0\0") == (
+        "app.wasm has binary version 02 00 00 00, expected 01 00 00 00\n"
+        "Build it for WebAssembly 1.0 as a core module: clang --target=wasm32, cargo build --target "
+        "wasm32-unknown-unknown"
+    )
 
 
 def test_every_prefix_of_a_module_is_refused_or_ends_between_sections() -> None:
