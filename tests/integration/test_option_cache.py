@@ -134,7 +134,8 @@ def test_seconds_saved_are_what_the_compile_had_taken(pytester: pytest.Pytester)
     assert 0.3 <= float(first["compile"].split()[0]) < 3
     assert first["saved"] == "0.00 s"
     assert second["compile"] == "0.00 s"
-    assert 0.2 <= float(second["saved"].split()[0]) <= 0.3
+    # Less what the load took, which depends on how busy the machine is.
+    assert 0 < float(second["saved"].split()[0]) <= float(first["compile"].split()[0])
 
 
 def test_what_fixtures_of_wider_scope_load_is_counted(fakes: pytest.Pytester) -> None:
