@@ -11,8 +11,10 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from figures.agreement import end_digests, judging, recording
 from figures.artifacts import example_project, store_cold, store_counts, store_speedup, store_warm
 from figures.calls import call_direct, call_pipe, map_10_000
+from figures.fuzzing import fuzz_speed
 from figures.memory import memory
 from figures.startup import engine_start, no_wasm
 from figures.suite import parametrized
@@ -35,6 +37,10 @@ TOPICS: dict[str, Callable[[], Iterator[Figure]]] = {
     "store-speedup": store_speedup,
     "store-cold": store_cold,
     "example-project": example_project,
+    "recording": recording,
+    "end-digests": end_digests,
+    "judging": judging,
+    "fuzz": fuzz_speed,
 }
 
 

@@ -13,6 +13,7 @@ from pytest_wasmer.variants import backend_in
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from pytest_wasmer.checks import RoundTrip
     from pytest_wasmer.session import WasmSession
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.source import SourceLike
 
 FIXTURE = "wasm_backend"
+GOLDEN = "wasm_golden"
 FACTORIES = ("wasm_module", "wasm_instance", "wasm_round_trip")
 
 
@@ -77,6 +79,24 @@ class InstanceFactory:
 
     def __repr__(self) -> str:
         return f"<wasm_instance on {self._variant}>"
+
+
+class GoldenOfTest:
+    """The type of `wasm_golden`: what the test that uses it lets be seen must be what its golden says.
+
+    A golden is a file in the repository, one for all backends; `pytest --wasm-update` writes those that are missing.
+    """
+
+    def __init__(self, session: WasmSession) -> None:
+        self._session = session
+
+    @property
+    def path(self) -> Path:
+        """That of the running test."""
+        return self._session.goldens.path(self._session.item)
+
+    def __repr__(self) -> str:
+        return f"<{GOLDEN}>"
 
 
 class RoundTripCheck(Protocol):
@@ -135,11 +155,19 @@ def plugin_of(session: WasmSession) -> ModuleType:
 
         return check
 
+    @pytest.fixture(scope="session")
+    def wasm_golden(wasm_backend: Backend) -> GoldenOfTest:
+        """What the test lets be seen is compared with its golden, a file under __golden__ (see --wasm-update)."""
+        golden = GoldenOfTest(session)
+        _ = golden.path  # fails where it cannot be had
+        return golden
+
     plugin = ModuleType("pytest_wasmer.fixtures.of_a_session")
     vars(plugin).update(
         wasm_backend=wasm_backend,
         wasm_module=wasm_module,
         wasm_instance=wasm_instance,
         wasm_round_trip=wasm_round_trip,
+        wasm_golden=wasm_golden,
     )
     return plugin

@@ -6,6 +6,7 @@ What only tests with Wasm need is in `run.py`, whose hooks are registered when t
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,6 +84,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
         selection.mark_unparametrized(items, lambda: session.selection, lambda: session.registry.names)
         items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
+    if session.begun and "hypothesis" in sys.modules:
+        session.begin_properties(items)
     return result
 
 
@@ -125,6 +128,10 @@ class Summary:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         self._session.finish()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._session.take_output(getattr(node, "workeroutput", {}))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

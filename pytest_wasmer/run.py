@@ -9,7 +9,7 @@ import pytest
 from pytest_wasmer.report import outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from pytest_wasmer.session import WasmSession
 
@@ -20,6 +20,12 @@ class Run:
     def __init__(self, session: WasmSession) -> None:
         self._session = session
 
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._session.goldens.deselected.update(item.path for item in items)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._session.goldens.collected(session)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._session.before(item)
@@ -28,10 +34,12 @@ class Run:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         self._session.only(item)
         try:
-            return (yield)
+            result = yield
         finally:
             self._session.only(None)
             self._session.observe()
+        self._session.check_golden(item)
+        return result
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self) -> None:

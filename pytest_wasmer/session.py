@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import FACTORIES, FIXTURE
+from pytest_wasmer.fixtures import FACTORIES, FIXTURE, GOLDEN
 from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_wasmer import markers
     from pytest_wasmer.agreement.groups import Membership
     from pytest_wasmer.agreement.local import Local
     from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.engines.registry import BackendSpec, Registry
+    from pytest_wasmer.goldens import Goldens
     from pytest_wasmer.modules import Modules
     from pytest_wasmer.report.agreement import Agreement
+    from pytest_wasmer.report.run_report import RunReport
     from pytest_wasmer.report.terminal import Facts, Tally
     from pytest_wasmer.report.waiting import Board
     from pytest_wasmer.runtime.connection import Connection
@@ -54,6 +56,8 @@ class WasmSession:
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
         self._membership: Membership | None = None
+        # What the summary says of the report of the run.
+        self._wrote = ""
         self._recorded: tuple[str | None, Recorder | None] = None, None
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
@@ -170,9 +174,17 @@ class WasmSession:
             self.begun = True
             self._config.pluginmanager.register(Run(self), "wasm-run")
 
+    def begin_properties(self, items: Sequence[pytest.Item]) -> None:
+        """Hypothesis is in use: by which tests?"""
+        from pytest_wasmer import properties
+
+        if any(map(properties.is_property_test, items)):
+            plugin = properties.Properties(lambda: len(self.selection.variants))
+            self._config.pluginmanager.register(plugin, "wasm-properties")
+
     def note_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
         """Remember the definitions whose values may have to be made anew. To be called before each set-up."""
-        if fixturedef.argname in (FIXTURE, *FACTORIES):
+        if fixturedef.argname in (FIXTURE, GOLDEN, *FACTORIES):
             self._fixtures[fixturedef.argname] = (fixturedef, request)
         elif not self._built.isdisjoint(fixturedef.argnames):
             self._built.add(fixturedef.argname)
@@ -204,6 +216,8 @@ class WasmSession:
         if self._is_of_another_backend(item):
             self._finish(FIXTURE)
         selection.refuse_wrong_markers(item, self.registry.names)
+        if self.goldens.is_stale(item):
+            self._finish(GOLDEN)
         self._begin_recording(item)
 
     def _is_of_another_backend(self, item: pytest.Item) -> bool:
@@ -263,7 +277,8 @@ class WasmSession:
         self._membership = None
         said = markers.agreement(item)
         level = said.level or self.settings.agree.value
-        if len(self.selection.variants) > 1 and (level != "off" or self.settings.agree.value != "off"):
+        compared = len(self.selection.variants) > 1 and (level != "off" or self.settings.agree.value != "off")
+        if compared or self.settings.report.value or GOLDEN in getattr(item, "fixturenames", ()):
             variant = selection.variant_of(item)
             self._recorder.begin(variant or "")
             self._record(variant, self._recorder)
@@ -283,6 +298,7 @@ class WasmSession:
             "level": (level == "strict", said.memory, said.globals, said.host_calls) if level != "off" else None,
             "exempt": str(said) if said.exempts else "",
             "observed": b"",
+            "golden": None,
         }
 
     def _record(self, variant: str | None, recorder: Recorder | None) -> None:
@@ -304,6 +320,23 @@ class WasmSession:
         if observed is not None and self._membership is not None:
             self._membership["observed"] = observed.packed()
 
+    @cached_property
+    def goldens(self) -> Goldens:
+        from pytest_wasmer.goldens import Goldens
+
+        return Goldens(self._config, self.settings, lambda: self._local)
+
+    def take_output(self, output: Mapping[str, Any]) -> None:
+        """What a worker of xdist says when it ends."""
+        if "tally" in self.__dict__:
+            self.goldens.take_output(output)
+
+    def check_golden(self, item: pytest.Item) -> None:
+        """After a test that passed. Fails it where its golden says something else."""
+        __tracebackhide__ = True
+        if GOLDEN in getattr(item, "fixturenames", ()):
+            self.goldens.check(item, self._membership)
+
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
         if self._stale:
@@ -311,12 +344,14 @@ class WasmSession:
             self._finish(*FACTORIES)
 
     def _finish(self, *names: str) -> None:
-        """Let go of the values of these fixtures, of those built on them, and of all that asked for one of ours."""
-        with ExitStack() as last_first:
-            due = [self._fixtures.pop(name) for name in names if name in self._fixtures]
-            for fixturedef, request in [*due, *self._askers.items()]:
-                last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]
+        """Let go of the values of these fixtures, of those built on them, and of what asked for such a one."""
+        due = [self._fixtures.pop(name) for name in names if name in self._fixtures]
+        if not self._built.isdisjoint(names):
+            due += self._askers.items()
             self._askers.clear()
+        with ExitStack() as last_first:
+            for fixturedef, request in due:
+                last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]
 
     def after_phase(self) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed (by backend) and which engine processes were lost since the last time.
@@ -359,20 +394,27 @@ class WasmSession:
 
     def summary(self) -> list[str]:
         """Nothing where no test ran on a backend."""
+        wrote = [self._wrote] if self._wrote else []
         if "tally" not in self.__dict__:
-            return []
+            return wrote
         from pytest_wasmer.report.terminal import notes, table
 
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else notes(self.selection, self.registry)
         rows = table(self.tally.rows(variants_of(self.registry.names)))
-        return rows + (self._agreement.lines() if rows else []) + self.tally.remarks() + missing
+        return (
+            rows
+            + (self._agreement.lines() + self.goldens.lines() if rows else [])
+            + self.tally.remarks()
+            + wrote
+            + missing
+        )
 
     @cached_property
     def _agreement(self) -> Agreement:
         from pytest_wasmer.report.agreement import Agreement
 
-        return Agreement(self._config, self._local)
+        return Agreement(self._config, self._local, self.goldens.update)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""
@@ -380,17 +422,44 @@ class WasmSession:
             return
         facts: Facts = vars(report)["wasm"]
         self.tally.add(report)
+        if self._run_report is not None:
+            self._run_report.add(report, facts)
         self._agreement.add(report, facts["membership"])
         # Reports live as long as the session.
         vars(report)["wasm"] = {**facts, "membership": None} if facts["membership"] else facts
 
     def finish(self) -> None:
+        if hasattr(self._config, "workerinput") and "modules" in self.__dict__:
+            self.modules.note_use()
+        if hasattr(self._config, "workeroutput") and "goldens" in self.__dict__:
+            self._config.workeroutput.update(self.goldens.workeroutput())
         if "tally" in self.__dict__:
             self._agreement.finish()
             self._evict()
+        if self._run_report is not None and not self._config.option.collectonly:
+            self._wrote = self._write_report(self._run_report)
+
+    @cached_property
+    def _run_report(self) -> RunReport | None:
+        if not self.settings.report.value or hasattr(self._config, "workerinput"):
+            return None
+        from pytest_wasmer.report.agreement import normalizer
+        from pytest_wasmer.report.run_report import RunReport
+
+        return RunReport(settings.report_file(self._config, self.settings.report), normalizer(self._config))
+
+    def _write_report(self, report: RunReport) -> str:
+        from pytest_wasmer.report.run_report import environment
+
+        backends = [self.registry.availability(name) for name in self.selection.names]
+        about = environment(self._config, self.settings, backends)
+        return report.write(about, self.began, self._agreement.verdicts, self._local)
 
     def _evict(self) -> None:
-        """Make room in the store where this run, workers of xdist included, has added to it."""
+        """Make room in the store where this run, workers of xdist included, has added to it.
+
+        Where it has not, room is not what is missing, and looking at 10,000 artifacts takes up to a second.
+        """
         if self.tally.compiled:
             self.tally.evicted = self.modules.evict()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -20,6 +21,10 @@ class Option(NamedTuple):
     default: str
     help: str
     choices: tuple[str, ...] = ()
+    #: What it means without a default.
+    unset: str = ""
+    #: What the option means without a value, if it may have none.
+    bare: str = ""
 
     @property
     def flag(self) -> str:
@@ -71,6 +76,7 @@ CACHE_DIR = Option(
     "DIR",
     "",
     "Where compiled modules are kept; a relative path starts from rootdir",
+    unset="in the user's cache directory",
 )
 ISOLATION = Option(
     "isolation",
@@ -80,7 +86,23 @@ ISOLATION = Option(
     "profiling; a native crash ends the session)",
     ("process", "none"),
 )
-OPTIONS = (BACKENDS, ARTIFACTS, AGREE, CACHE, CACHE_DIR, ISOLATION)
+UPDATE = Option(
+    "update",
+    "new|all|off",
+    "off",
+    "Store what tests with wasm_golden let be seen, where all backends agree: 'new' (also without a value: tests that "
+    "have no golden) or 'all' (also what differs from its golden); refused on CI",
+    ("new", "all", "off"),
+    bare="new",
+)
+REPORT = Option(
+    "report",
+    "RUN.json",
+    "",
+    "Write what this run saw: tests, observations, times and environment, for pytest-wasmer compare",
+    unset="none is written",
+)
+OPTIONS = (BACKENDS, ARTIFACTS, AGREE, CACHE, CACHE_DIR, ISOLATION, UPDATE, REPORT)
 
 # Sizes have no option.
 CACHE_MAX_SIZE = Option(
@@ -118,6 +140,8 @@ class Settings(NamedTuple):
     cache: Setting
     cache_dir: Setting
     isolation: Setting
+    update: Setting
+    report: Setting
     cache_max_size: Setting
     cache_max_age: Setting
 
@@ -130,9 +154,10 @@ class Settings(NamedTuple):
 def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("wasmer", "WebAssembly tests on Wasmer's compilers (pytest-wasmer)")
     for option in OPTIONS:
-        default = option.default or "in the user's cache directory"
+        default = option.default or option.unset
         twins = f"{option.help}. Default: {default}. Also: {option.variable}, ini {option.ini}"
-        group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=twins)
+        bare = {"nargs": "?", "const": option.bare} if option.bare else {}
+        group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=twins, **bare)
         parser.addini(option.ini, f"{option.flag} for every run", default=None)
     for option in INI_ONLY:
         text = f"{option.help} (default: {option.default}; also: {option.variable})"
@@ -144,15 +169,58 @@ def read(config: pytest.Config) -> Settings:
     settings = Settings(*[_read(config, option) for option in (*OPTIONS, *INI_ONLY)])
     size_in_bytes(CACHE_MAX_SIZE, settings.cache_max_size)
     days(CACHE_MAX_AGE, settings.cache_max_age)
+    if not hasattr(config, "workerinput"):
+        _refuse_update_on_ci(settings.update)
+        if settings.report.value:
+            report_file(config, settings.report)
     return settings
+
+
+# Set by GitHub, GitLab and most others; Jenkins and TeamCity; Azure.
+CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILD_NUMBER", "JENKINS_URL", "TEAMCITY_VERSION", "TF_BUILD")
+
+
+def _refuse_update_on_ci(update: Setting) -> None:
+    """What nobody looks at is not to become what is expected. Raises UsageError."""
+    if update.value == "off":
+        return
+    for variable in CI_VARIABLES:
+        said = os.environ.get(variable, "")
+        if said.lower() not in ("", "0", "false", "no", "off"):
+            raise pytest.UsageError(
+                f"{where(UPDATE, update)}: goldens are not written on CI, and {variable}={said} says that this is CI.\n"
+                f"Write them on a machine of yours, look at them, and commit them; or unset {variable}."
+            )
+
+
+def report_file(config: pytest.Config, setting: Setting) -> Path:
+    """Where the report of the run goes: relative to the working directory, or to rootdir if an ini file says it.
+
+    Raises UsageError where nothing can be written.
+    """
+    place = where(REPORT, setting)
+    start = config.rootpath if setting.source not in (REPORT.flag, REPORT.variable) else config.invocation_params.dir
+    path = start / Path(setting.value).expanduser()
+    if path.suffix != ".json":
+        raise pytest.UsageError(f"{place}: {setting.value} must end in .json: so far there are no other reports.")
+    if not path.parent.is_dir():
+        raise pytest.UsageError(f"{place}: there is no directory {path.parent}\nMake it: mkdir -p {path.parent}")
+    if path.is_dir():
+        raise pytest.UsageError(f"{place}: {setting.value} is a directory.")
+    # A file is replaced, hence its directory must be writable, too.
+    for written in (path.parent, *([path] if path.exists() else [])):
+        if not os.access(written, os.W_OK):
+            raise pytest.UsageError(f"{place}: {written} cannot be written.")
+    return path
 
 
 def _read(config: pytest.Config, option: Option) -> Setting:
     setting = _first_given(config, option)
     if option.choices and setting.value not in option.choices:
-        raise pytest.UsageError(
-            f"{where(option, setting)}: {unknown(setting.value, option.choices)} Known: {', '.join(option.choices)}."
-        )
+        said = f"{where(option, setting)}: {unknown(setting.value, option.choices)} Known: {', '.join(option.choices)}."
+        if option.bare:
+            said += f"\nWithout a value it comes last on the command line, or before another option: {option.flag}."
+        raise pytest.UsageError(said)
     return setting
 
 

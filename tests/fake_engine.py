@@ -98,6 +98,14 @@ class FakeModule:
         ]
 
 
+class Linked(list):  # type: ignore[type-arg]
+    """What an instance imports, and its exports."""
+
+    def __init__(self, imports: Sequence[Native]) -> None:
+        super().__init__(imports)
+        self.exports: dict[str, Native] = {}
+
+
 def primitive(type_: list[Any]) -> tuple[Any, ...]:
     return tuple(tuple(part) if isinstance(part, list) else part for part in type_)
 
@@ -137,10 +145,12 @@ class FakeEngine(Engine):
         return [module.wasm] if name == "fake" else []
 
     def instantiate(self, module: Native, imports: Sequence[Native]) -> tuple[Native, list[Native]]:
+        linked = Linked(imports)
         if module.content["start"]:
-            self._run(module.content["start"], (), imports)
-        externs = [self._extern(declared, imports) for declared in module.content["exports"].values()]
-        return object(), externs
+            self._run(module.content["start"], (), linked)
+        for name, declared in module.content["exports"].items():
+            linked.exports[name] = self._extern(declared, linked)
+        return object(), list(linked.exports.values())
 
     def _extern(self, declared: dict[str, Any], imports: Sequence[Native]) -> Native:
         kind, *rest = declared["type"]
@@ -205,6 +215,11 @@ class FakeEngine(Engine):
     def _do_return(self, values: Values, imports: Sequence[Native], *result: int) -> Values:
         return result
 
+    def _do_pick(self, values: Values, imports: Linked, rows: list[dict[str, list[Any]]]) -> Values:
+        """What to do for one first argument, and for all others: [{"7": steps, "*": steps}]."""
+        (choices,) = rows
+        return self._run(choices.get(str(values[0]), choices["*"]), values, imports)
+
     def _do_sum(self, values: Values, imports: Sequence[Native]) -> Values:
         return ((sum(values) + 2**31) % 2**32 - 2**31,)
 
@@ -212,6 +227,20 @@ class FakeEngine(Engine):
         """Call an import with the own arguments, and return what it returns."""
         found: Values = imports[index](values)
         return found
+
+    def _do_poke(self, values: Values, imports: Linked, name: str, offset: int, data: str) -> Values:
+        """Write bytes (in hex) to an exported memory."""
+        self.write(imports.exports[name], offset, bytes.fromhex(data))
+        return ()
+
+    def _do_grow(self, values: Values, imports: Linked, name: str, pages: int) -> Values:
+        self.grow(imports.exports[name], pages)
+        return ()
+
+    def _do_set(self, values: Values, imports: Linked, name: str, value: int) -> Values:
+        """Give an exported global, or a table's size, a value."""
+        imports.exports[name][0] = value
+        return ()
 
     def _do_trap(self, values: Values, imports: Sequence[Native], kind: str) -> Values:
         raise Trapped(kind, f"{kind.lower()} on {self.name}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pytest_wasmer.edges import EDGES, call_text, derived_calls
+from pytest_wasmer.edges import EDGES, call_text, derived_calls, many_edges
 from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType
+from pytest_wasmer.wasm.values import Converter
 from tests.fake_engine import function, module
 from tests.wasm.workbench import make
 
@@ -88,3 +89,26 @@ def test_the_text_of_a_call_has_python_s_values(fake: Connection) -> None:
     wasm = module(exports={"f": function("i32 f32 f64 ->", [])})
     exported = cast("Any", make(fake, wasm).exports.f)
     assert call_text(exported, (-1, 0x3F800000, 0x7FF0000000000000)) == "f(-1, 1.0, inf)"
+
+
+@pytest.mark.parametrize("type_", EDGES)
+def test_many_edges_are_values_of_the_engine_contract_the_plain_ones_first(type_: str) -> None:
+    lowest, end = LIMITS[type_]
+    edges = many_edges(type_, pages=17)
+    assert tuple(edges[: len(EDGES[type_])]) == EDGES[type_]
+    assert len(set(edges)) == len(edges)
+    assert all(lowest <= value < end for value in edges)
+
+
+def test_many_edges_have_powers_of_two_and_ends_of_pages() -> None:
+    assert {1 << 20, (1 << 20) - 1, -(1 << 20), 65533, 2 * 65536 - 4, 17 * 65536 - 1} <= {*many_edges("i32", pages=17)}
+    assert {1 << 62, -(2**62), 65536 - 8} <= {*many_edges("i64")}
+
+
+def test_python_holds_each_of_them() -> None:
+    """A signalling f32 NaN it could not; a signalling f64 NaN is among them."""
+    for type_ in EDGES:
+        converter = Converter([type_], str)
+        for bits in many_edges(type_):
+            assert converter.to_bits(converter.from_bits((bits,))) == (bits,)
+    assert 0x7FF0000000000001 in many_edges("f64")

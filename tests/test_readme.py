@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_wasmer import markers, settings
+from pytest_wasmer import cli, markers, settings
 from tests.conftest import needs_wheels
 from tests.integration.workbench import own_directories
 
@@ -81,10 +81,46 @@ def test_the_example_of_a_disagreement_says_what_is_shown(pytester: pytest.Pytes
 
 
 @needs_wheels
+def test_the_example_of_a_golden_writes_what_is_shown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in settings.CI_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    (example,) = [block for block in EXAMPLES if "wasm_golden" in block]
+    pytester.makepyfile(test_sqrt=example)
+    result = pytester.runpytest_subprocess("--wasm-backends=all", "test_sqrt.py", "--wasm-update")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["wasm: 1 golden written"])
+    written = (pytester.path / "__golden__/test_sqrt/test_sqrt.txt").read_text()
+    assert f"$ cat __golden__/test_sqrt/test_sqrt.txt\n{written}```" in README
+
+
+@needs_wheels
 def test_the_example_of_a_round_trip_runs_as_pasted(pytester: pytest.Pytester) -> None:
     (example,) = [block for block in EXAMPLES if "wasm_round_trip" in block]
     pytester.makepyfile(example)
     pytester.runpytest_subprocess("--wasm-backends=all").assert_outcomes(passed=3)
+
+
+@needs_wheels
+def test_the_example_of_fuzzing_says_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [block for block in EXAMPLES if "SINK" in block]
+    (tmp_path / "pick.wat").write_text(example.split('"""')[1])
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["fuzz", "pick.wat"]) == 1
+    shown = README.partition("$ pytest-wasmer fuzz pick.wat\n")[2].partition("```")[0]
+    assert capsys.readouterr().out == shown
+
+
+@needs_wheels
+def test_the_example_of_property_tests_runs_as_pasted(pytester: pytest.Pytester) -> None:
+    (example,) = [block for block in EXAMPLES if "@given" in block]
+    pytester.makepyfile(example)
+    result = pytester.runpytest_subprocess("--wasm-backends=all")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["wasm: 1 tests agreed, 0 diverged, 0 not compared"])
 
 
 def test_the_option_table_is_complete() -> None:
@@ -92,9 +128,7 @@ def test_the_option_table_is_complete() -> None:
         row = next(line for line in README.splitlines() if line.startswith(f"| `{option.flag}` "))
         assert f"`{option.variable}`" in row
         assert f"`{option.ini}`" in row
-        assert (
-            f"`{option.default}` (default)" if option.default else "(default: in the user's cache directory)"
-        ) in row
+        assert (f"`{option.default}` (default)" if option.default else f"(default: {option.unset})") in row
     for option in settings.INI_ONLY:
         assert f"`{option.ini}` (`{option.variable}`, " in README.replace("\n", " ")
         assert f"default `{option.default}`)" in README

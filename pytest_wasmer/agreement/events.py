@@ -22,6 +22,7 @@ An event is a tuple of a kind and JSON values. Some go *in* (Python decides them
     left ("state", instance, export, "memory", pages, pages per digest, "0=digest,...")     what a test leaves behind
          ("state", instance, export, "global", type, bits)
          ("state", instance, export, "table", elements)
+         ("state", instance, "", "rest", digest)             of what does not travel, from that instance on
 
 `types` are value types with commas between them; floats are bits. `data` is hex, of long data only a digest (see
 `runtime.blobs`). A module is known by its digest, or by that of its text. `imports` are what an instance takes of
@@ -32,6 +33,7 @@ meets them.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.runtime.blobs import digest_of
@@ -48,8 +50,12 @@ COMING_IN = frozenset(
 )
 # Where the types of an event stand, if its values may be floats.
 TYPES_AT = {"call": 3, "map": 3, "result": 1, "results": 1, "value": 1, "set": 3, "host": 2, "return": 1}
+REST = "rest"
 LONG = 64
 PAGE = 65536
+CANONICAL = {"f32": 0x7FC00000, "f64": 0x7FF8000000000000}
+# The last byte, of four, of what may be a NaN as f32, or the upper half of one as f64.
+_NAN_ENDS = re.compile(b"[\x7f\xff]")
 
 
 def data_text(data: bytes) -> str:
@@ -59,14 +65,17 @@ def data_text(data: bytes) -> str:
     return f"{len(data)} bytes {digest_of(data)}"
 
 
-def encoded(events: Iterable[Event]) -> str:
-    """A line per event."""
-    return "".join([json.dumps(event, separators=(",", ":")) + "\n" for event in events])
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-def decoded(text: str) -> list[Event]:
-    """The reverse of `encoded`; lists within events stay lists."""
-    return [tuple(json.loads(line)) for line in text.splitlines()]
+def encoded(events: Sequence[Event]) -> str:
+    """One line."""
+    return _encode(events)
+
+
+def decoded(line: str) -> list[Event]:
+    """The reverse of `encoded`; lists within events stay lists. Raises ValueError."""
+    return [tuple(event) for event in json.loads(line)]
 
 
 def without_nan_bits(event: Event) -> Event:
@@ -86,9 +95,7 @@ def _canonical(types: Sequence[str], bits: Sequence[int]) -> list[int]:
 
 
 def _one(name: str, bits: int) -> int:
-    if is_nan(name, bits):
-        return 0x7FC00000 if name == "f32" else 0x7FF8000000000000
-    return bits
+    return CANONICAL[name] if is_nan(name, bits) else bits
 
 
 # Contents of memories
@@ -133,6 +140,51 @@ def _are_nan(one: bytes, other: bytes, offset: int, place: int) -> bool:
         if 0 <= start <= len(one) - size and all(is_nan(name, word) for word in words):
             return True
     return False
+
+
+def without_nan_words(content: bytes, offset: int = 0) -> bytes:
+    """What is in a memory from `offset` on, with each aligned word that is a NaN (as f64, else as f32) made canonical.
+
+    Contents for which `nan_words_only` is true are equal then, but where one has an f64 NaN and the other an f32 NaN.
+    """
+    found = bytearray(content)
+    first = -offset % 4
+    for match in _NAN_ENDS.finditer(content[first + 3 :: 4]):
+        start = first + 4 * match.start()
+        for name, size in (("f64", 8), ("f32", 4)):
+            place = start - (offset + start) % size
+            word = content[place : place + size] if place >= 0 else b""
+            if len(word) == size and is_nan(name, int.from_bytes(word, "little")):
+                found[place : place + size] = CANONICAL[name].to_bytes(size, "little")
+                break
+    return bytes(found)
+
+
+def digests_in(events: Iterable[Event]) -> Iterator[tuple[str, int]]:
+    """Of long data and pages of memories, each with the offset, modulo 8, from which it is."""
+    for event in events:
+        if event[0] in ("data", "write"):
+            _, long, digest = event[-1].rpartition(" ")
+            if long:
+                yield digest, event[-2] % 8
+        elif event[0] == "state" and event[3] == "memory" and event[5] == "1":
+            for digest in pages_in(event).values():
+                yield digest, 0
+
+
+def canonical_digests(
+    wanted: Iterable[tuple[str, int]], find: Callable[[Iterable[str]], Mapping[str, bytes]]
+) -> dict[tuple[str, int], str]:
+    """Of contents, by digest and offset, the digest without NaN bits, if that is another and the content is at hand."""
+    wanted = {*wanted}
+    contents = find([digest for digest, _ in wanted]) if wanted else {}
+    found = {}
+    for digest, offset in wanted:
+        if digest in contents:
+            other = digest_of(without_nan_words(contents[digest], offset))
+            if other != digest:
+                found[digest, offset] = other
+    return found
 
 
 def is_nan(name: str, bits: int) -> bool:

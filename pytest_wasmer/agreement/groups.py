@@ -41,12 +41,31 @@ if TYPE_CHECKING:
         #: What a marker leaves out, as it says it; "" for nothing.
         exempt: str
         observed: bytes
+        #: None without one.
+        golden: GoldenMark | None
+
+    class GoldenMark(TypedDict):
+        """What a test found its golden to be. `path`: relative to rootdir; `level`: as of `judge.Level`."""
+
+        path: str
+        state: str
+        level: tuple[bool, bool, bool, bool]
+
+
+# What a test finds its golden to be; REBUILT: it did the same, but with other modules than when that was written.
+SAME, REBUILT, MISSING, DIFFERENT = "same", "rebuilt", "missing", "different"
+
+
+def test_name(group: str) -> str:
+    """Of a group's id what names the test in its file: "TestA::test_b[3]"."""
+    _, _, name = group.partition("::")
+    return name.removesuffix("[backends-agree]").replace("-backends-agree]", "]")
 
 
 class Judged(NamedTuple):
     """A group that is complete: its id, the node ids of its members and what each let be seen, by variant.
 
-    `text` is what its failure says; "" where it is none.
+    `text` is what its failure says; "" where it is none. `why_not`: why nothing could be compared at all.
     """
 
     group: str
@@ -55,6 +74,10 @@ class Judged(NamedTuple):
     verdict: Verdict
     text: str
     location: tuple[str, int | None, str]
+    why_not: str = ""
+    #: Whether somebody wants to know.
+    compared: bool = True
+    golden: GoldenMark | None = None
 
 
 class _Group:
@@ -63,6 +86,7 @@ class _Group:
         self.members: dict[str, str] = {}
         self.observed: dict[str, bytes] = {}
         self.failed: list[str] = []
+        self.golden: GoldenMark | None = None
 
 
 class Groups:
@@ -86,6 +110,10 @@ class Groups:
         #: What was let pass, and where.
         self.notes: list[str] = []
         self.diverged: dict[str, list[str]] = {}
+        #: Of each group the kind of its verdict, and the reason.
+        self.verdicts: dict[str, tuple[str, str]] = {}
+        #: Of groups that stayed incomplete: their goldens, and why.
+        self.incomplete: dict[str, tuple[GoldenMark, str]] = {}
 
     def add(self, report: pytest.TestReport, membership: Membership | None) -> Judged | None:
         """Take note of a report; what became of the group that it completes, if it does."""
@@ -100,6 +128,7 @@ class Groups:
         variant = membership["variant"]
         group.members[variant] = report.nodeid
         group.observed[variant] = membership["observed"]
+        group.golden = _worse(group.golden, membership["golden"])
         if report.nodeid in self._failed:
             group.failed.append(variant)
         elif variant in group.failed:  # a rerun that passed
@@ -115,13 +144,18 @@ class Groups:
         self._count(name, verdict, list(members.values()), text)
         path, line, _ = report.location
         location = path, line, name.partition("::")[2].replace("::", ".")
-        return Judged(name, members, observed, verdict, text, location)
+        why_not, compared = self._why_not(group), membership["level"] is not None
+        return Judged(name, members, observed, verdict, text, location, why_not, compared, group.golden)
 
     def done(self, judged: Judged) -> None:
         """Nobody needs the journals of a group any more."""
         for observation in judged.observed.values():
             if self._local is not None and observation.journal:
                 self._local.discard(observation.journal)
+
+    def compare(self, judged: Judged, level: Level) -> Verdict:
+        """What a group would be judged by another level."""
+        return self._judge(judged.group, judged.observed, level)
 
     def _verdict(
         self, name: str, group: _Group, observed: Mapping[str, Observation], membership: Membership
@@ -166,15 +200,17 @@ class Groups:
         return judge(normal, level, self._find)
 
     def _whole(self, observed: Mapping[str, Observation], level: Level) -> Mapping[str, Observation]:
-        """With all their events, where digests of those that did not travel differ, and journals are at hand."""
-        sums = [[point[level.strict] for point in found.checkpoints] for found in observed.values()]
-        if all(points == sums[0] for points in sums) or self._local is None:
+        """All of it, where digests of what did not travel differ, and journals are at hand."""
+        if self._local is None or all(found.is_whole for found in observed.values()):
+            return observed
+        rests = [[[point[level.strict] for point in found.checkpoints], found.state] for found in observed.values()]
+        if all(rest == rests[0] for rest in rests):
             return observed
         told = {variant: self._local.told(found.journal) for variant, found in observed.items()}
         if not all(journal is not None and journal.whole for journal in told.values()):
             return observed
         return {
-            variant: observed[variant]._replace(events=journal.events, checkpoints=[])
+            variant: observed[variant]._replace(events=journal.events, checkpoints=[], state=journal.state)
             for variant, journal in told.items()
             if journal is not None
         }
@@ -189,6 +225,7 @@ class Groups:
 
     def _count(self, name: str, verdict: Verdict, members: list[str], text: str) -> None:
         self.counts[verdict.kind] += 1
+        self.verdicts[name] = verdict.kind, verdict.reason
         if verdict.kind == AGREED:
             self.agreed.append(name)
         elif text:
@@ -198,7 +235,16 @@ class Groups:
 
     def close(self) -> None:
         """The session ends: what is incomplete now stays so."""
-        for group in self._groups.values():
+        for name, group in self._groups.items():
+            reason = f"{len(group.members)} of {len(group.expected)} backends ran it"
             self.counts[INCOMPARABLE] += 1
-            self.reasons[f"{len(group.members)} of {len(group.expected)} backends ran it"] += 1
+            self.reasons[reason] += 1
+            self.verdicts[name] = INCOMPARABLE, reason
+            if group.golden is not None:
+                self.incomplete[name] = group.golden, reason
         self._groups.clear()
+
+
+def _worse(one: GoldenMark | None, other: GoldenMark | None) -> GoldenMark | None:
+    """What one backend, at least, found."""
+    return one if other is None or (one is not None and one["state"] != SAME) else other

@@ -160,7 +160,8 @@ def _untold(observed: Mapping[str, Observation], level: Level, told: int) -> Ver
         outcomes = {name: point and point[level.strict] for name, point in found.items()}
         if len(set(outcomes.values())) == 1:
             continue
-        where = f"events {told + place * CHUNK + 1} to {told + (place + 1) * CHUNK}"
+        size = CHUNK * max(observation.stride for observation in observed.values())
+        where = f"events {told + place * size + 1} to {told + (place + 1) * size}"
         if None in found.values() or len({point[2] for point in found.values() if point}) > 1:
             return Verdict(
                 INCOMPARABLE, f"{NOT_DETERMINISTIC}, or what differs is in {where}, of which digests are kept"

@@ -1,6 +1,6 @@
 """The local files of one session: what is too long for reports, and what only failures need.
 
-    <folder>/journals/<process>-<test>.events    all events of one test on one backend, a line each, and who they are of
+    <folder>/journals/<process>-<test>.events    all events of one test on one backend, and at the end who they are of
                       past-...                   the same file, for as long as instances that it is the past of live
     <folder>/modules/<identity>.wasm             modules that tests used
     <folder>/blobs/                              pages of memories and long data, see `runtime.blobs`
@@ -32,13 +32,14 @@ JOURNAL_LIMIT = 64 << 20
 class Told(NamedTuple):
     """A journal. `owners`: for each index in the events the number that this session has for it, and its pasts.
 
-    `whole`: whether these are all events.
+    `whole`: whether these are all events. `state` is what was left.
     """
 
     events: list[Event]
     owners: list[tuple[int, list[str]]]
     whole: bool
     variant: str
+    state: list[Event]
 
 
 class Local:
@@ -97,11 +98,12 @@ class Local:
     def told(self, name: str) -> Told | None:
         """What a journal says; None if it is not at hand."""
         try:
-            text = Path(self._journals, name).read_text()
-            *events, (_, variant, whole, owners) = decoded(text)
+            *lines, end = Path(self._journals, name).read_text().splitlines()
+            events = [event for line in lines for event in decoded(line)]
+            ((_, variant, whole, owners), *state) = decoded(end)
         except (OSError, ValueError):
             return None
-        return Told(events, [(number, pasts) for number, pasts in owners], whole, variant)
+        return Told(events, [(number, pasts) for number, pasts in owners], whole, variant, state)
 
     def hold(self, name: str, held: str) -> bool:
         """Give a journal a second name, so that it outlives the first. False where that cannot be."""
@@ -126,23 +128,23 @@ class Journal:
             self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
         self._whole = self._file >= 0
 
-    def add(self, text: str) -> None:
-        """The lines of some events."""
-        self._size += len(text)
+    def add(self, line: str) -> None:
+        """Some events."""
+        self._size += len(line)
         self._whole = self._whole and self._size <= JOURNAL_LIMIT
         if self._whole:
-            self._write(text)
+            self._write(line)
 
-    def _write(self, text: str) -> None:
-        data = memoryview(text.encode())
+    def _write(self, line: str) -> None:
+        data = memoryview(f"{line}\n".encode())
         try:
             while data:
                 data = data[os.write(self._file, data) :]
         except OSError:
             self._whole = False
 
-    def close(self, variant: str, owners: Sequence[tuple[int, Sequence[str]]]) -> None:
+    def close(self, variant: str, owners: Sequence[tuple[int, Sequence[str]]], state: Sequence[Event]) -> None:
         if self._file >= 0:
-            self._write(encoded([("owners", variant, self._whole, owners)]))
+            self._write(encoded([("owners", variant, self._whole, owners), *state]))
             os.close(self._file)
             self._file = -1

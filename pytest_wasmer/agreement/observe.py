@@ -15,7 +15,7 @@ from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_wasmer.agreement.events import COMING_IN, LONG, data_text, encoded, without_nan_bits
+from pytest_wasmer.agreement.events import COMING_IN, LONG, REST, data_text, encoded, without_nan_bits
 from pytest_wasmer.engines.api import Refused, Trapped
 from pytest_wasmer.runtime.blobs import Blobs
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 # Events of one test that are told in full, in bytes of their text; the rest is a digest with a checkpoint per CHUNK.
 TOLD = 150_000
 CHUNK = 1024
+CHECKPOINTS = 500
+# The same of what is left at the end.
+STATE = 100_000
 FORMAT = 1
 
 
@@ -38,8 +41,9 @@ class Observation(NamedTuple):
     """What one test on one backend let be seen. Travels on its report, as bytes.
 
     `events` are the first ones; `total` is how many there were. `checkpoints` are digests of all events up to the end
-    of each chunk (of `CHUNK` events) that is not told in full: without NaN bits, as they were, and of what went in.
-    `journal` names the local file that holds them all, "" where there is none (see `local`).
+    of each `stride` chunks (of `CHUNK` events) that are not told in full: without NaN bits, as they were, and of what
+    went in. `state`, too, may end with a digest of the rest. `journal` names the local file that holds it all, "" where
+    there is none (see `local`).
     """
 
     variant: str
@@ -50,6 +54,12 @@ class Observation(NamedTuple):
     #: Why it cannot be compared; "" if it can.
     trouble: str
     journal: str = ""
+    stride: int = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all is told."""
+        return not self.checkpoints and not (self.state and self.state[-1][3] == REST)
 
     def packed(self) -> bytes:
         text = json.dumps([FORMAT, *self], separators=(",", ":"))
@@ -62,7 +72,7 @@ class Observation(NamedTuple):
             version, *fields = json.loads(zlib.decompress(content))
             if version != FORMAT:
                 raise ValueError(f"an observation of format {version}, not {FORMAT}")
-            variant, events, total, checkpoints, state, trouble, journal = fields
+            variant, events, total, checkpoints, state, trouble, journal, stride = fields
         except (zlib.error, TypeError) as error:
             raise ValueError(f"no observation: {error}") from None
         return cls(
@@ -73,6 +83,7 @@ class Observation(NamedTuple):
             [tuple(event) for event in state],
             trouble,
             journal,
+            stride,
         )
 
 
@@ -102,6 +113,8 @@ class Recorder:
         self._full = False
         self._count = 0
         self._checkpoints: list[tuple[str, str, str]] = []
+        self._stride = 1
+        self._chunks = 0
         self._plain, self._raw = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
         self._inputs = hashlib.blake2b(digest_size=8)
         self._thread = 0
@@ -175,23 +188,41 @@ class Recorder:
         if self._thread not in (0, thread):
             self.trouble = "several threads called Wasm, in an order that may vary"
         self._thread = thread
+        if not events:
+            return
         self._count += len(events)
+        text = encoded(events)
+        self._write_down(text)
+        # Members must part with what is told at the same event, whatever the bits of their NaNs.
+        size = len(encoded([without_nan_bits(event) for event in events])) if _has_floats(text) else len(text)
+        if not self._full and self._told_size + size <= TOLD:
+            self._told += events
+            self._told_size += size
+            return
+        if not self._full:
+            self._full = True
+            self._sum(self._told)
+        self._sum(events)
+        self._chunks += 1
+        if self._chunks % self._stride == 0 or len(events) < CHUNK:
+            self._checkpoints.append((self._plain.hexdigest(), self._raw.hexdigest(), self._inputs.hexdigest()))
+        if len(self._checkpoints) > CHECKPOINTS:
+            self._checkpoints = self._checkpoints[1::2]
+            self._stride *= 2
+
+    def _sum(self, events: Sequence[Event]) -> None:
+        """Into the digests that go over all events."""
         plain = [without_nan_bits(event) for event in events]
         text = encoded(plain)
-        raw = text if plain == events else encoded(events)
         self._plain.update(text.encode())
-        self._raw.update(raw.encode())
+        self._raw.update((text if plain == events else encoded(events)).encode())
+        self._sum_inputs(plain)
+
+    def _sum_inputs(self, plain: Sequence[Event]) -> None:
         self._inputs.update(encoded([event for event in plain if event[0] in COMING_IN]).encode())
-        self._write_down(raw)
-        if not self._full and self._told_size + len(text) <= TOLD:
-            self._told += events
-            self._told_size += len(text)
-        else:
-            self._full = True
-            self._checkpoints.append((self._plain.hexdigest(), self._raw.hexdigest(), self._inputs.hexdigest()))
 
     def _write_down(self, text: str) -> None:
-        if self._local is not None and text:
+        if self._local is not None:
             if self._journal is None:
                 self._journal = self._local.journal(self._name)
             self._journal.add(text)
@@ -208,17 +239,20 @@ class Recorder:
         if not self._seen and not self._events and not self._count:
             return None
         state = [] if self.trouble else self._state()
-        journal = self._pass_on()
-        observed = Observation(self._variant, self._told, self._count, self._checkpoints, state, self.trouble, journal)
+        journal = self._pass_on(state)
+        told = self._told, self._count, self._checkpoints, _shortened(state)
+        observed = Observation(self._variant, *told, self.trouble, journal, self._stride)
         self.begin("")
         return observed
 
-    def _pass_on(self) -> str:
+    def _pass_on(self, state: Sequence[Event] = ()) -> str:
         """What was done in this test becomes the past of its instances. The name of its journal, if there is one."""
         self._flush()
-        name = self._close_journal()
+        name = self._close_journal(state)
         held = f"past-{name}"
         living = [owner for owner in (seen.owner() for seen in self._seen) if owner is not None]
+        if living and not self._full:
+            self._sum_inputs([without_nan_bits(event) for event in self._told])
         if living and name and self._local is not None and self._local.hold(name, held):
             self._held[held] = [weakref.ref(owner) for owner in living]
             for owner in living:
@@ -229,10 +263,10 @@ class Recorder:
         self._seen = []
         return name
 
-    def _close_journal(self) -> str:
+    def _close_journal(self, state: Sequence[Event]) -> str:
         if self._journal is None:
             return ""
-        self._journal.close(self._variant, [(seen.number, seen.past) for seen in self._seen])
+        self._journal.close(self._variant, [(seen.number, seen.past) for seen in self._seen], state)
         self._journal = None
         return self._name
 
@@ -265,6 +299,22 @@ class Recorder:
         names = self._seen[index].names
         lines = [line.split(":") for line in state.split(";")] if state else []
         return [("state", index, names[int(place)] if names else "", *rest) for place, *rest in lines]
+
+
+def _shortened(state: list[Event]) -> list[Event]:
+    """What is left, as far as it may travel, and a digest of the rest."""
+    size = 0
+    for place, event in enumerate(state):
+        size += len(encoded([event]))
+        if size > STATE:
+            digest = hashlib.blake2b(encoded(state[place:]).encode(), digest_size=8).hexdigest()
+            return [*state[:place], ("state", event[1], "", REST, digest)]
+    return state
+
+
+def _has_floats(text: str) -> bool:
+    """Whether there may be NaNs; true without need costs time only."""
+    return "f32" in text or "f64" in text
 
 
 class _Seen:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_wasmer.agreement.events import PAGE, content_of, differing, pages_in
+from pytest_wasmer.agreement.events import PAGE, REST, content_of, differing, pages_in
 from pytest_wasmer.agreement.judge import UNTOLD, nothing_at_hand
-from pytest_wasmer.report.table import aligned
+from pytest_wasmer.report.table import aligned, in_words
 from pytest_wasmer.wasm.values import from_bits
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def message(verdict: Verdict, members: Mapping[str, str], find: Find = nothing_a
 def disagreement(verdict: Verdict, find: Find = nothing_at_hand) -> list[str]:
     """Who against whom, what was being done, and a line per variant with what came out; the odd one first."""
     outcomes = verdict.outcomes
-    camps = _camps(outcomes)
+    camps = camps_of(outcomes)
     asked = _asked(verdict.before, next(iter(outcomes.values())))
     rows = [(name, *_shown(event, outcomes)) for camp in camps for name, event in camp.items()]
     width = max(len(row) for row in rows)
@@ -44,7 +44,7 @@ def difference(verdict: Verdict) -> str:
     return ", ".join(dict.fromkeys(said))
 
 
-def _camps(outcomes: Mapping[str, Event | None]) -> list[dict[str, Event | None]]:
+def camps_of(outcomes: Mapping[str, Event | None]) -> list[dict[str, Event | None]]:
     """Who says the same; the smallest camp first."""
     camps: dict[str, dict[str, Event | None]] = {}
     for name, event in outcomes.items():
@@ -54,13 +54,8 @@ def _camps(outcomes: Mapping[str, Event | None]) -> list[dict[str, Event | None]
 
 def _who(camps: Sequence[Mapping[str, object]]) -> str:
     if len(camps) == 2 and len(camps[0]) < len(camps[1]):
-        return f"{_and(camps[0])} against {_and(camps[1])}:"
-    return f"{' against '.join(_and(camp) for camp in camps)}: they disagree"
-
-
-def _and(names: Mapping[str, object]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+        return f"{in_words(camps[0])} against {in_words(camps[1])}:"
+    return f"{' against '.join(in_words(camp) for camp in camps)}: they disagree"
 
 
 def _asked(before: Sequence[Event], outcome: Event | None) -> list[str]:
@@ -142,6 +137,8 @@ def _state(event: Event, outcomes: Mapping[str, Event | None]) -> str:
         return _values(rest[0], [int(rest[1])])
     if kind == "table":
         return f"{rest[0]} elements"
+    if kind == REST:
+        return "another digest"
     mine, others = pages_in(event), [pages_in(other) for other in outcomes.values() if other]
     numbers = sorted({number for other in others for number in other})
     various = [number for number in numbers if len({other.get(number) for other in others}) > 1]

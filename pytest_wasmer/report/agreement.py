@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,26 +14,36 @@ from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, NOT_DE
 from pytest_wasmer.agreement.verdicts import difference
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.groups import Judged, Membership
     from pytest_wasmer.agreement.local import Local
+    from pytest_wasmer.goldens import Update
 
 # In pytest's cache: the members of groups that diverged and have not agreed since.
 REMEMBERED = "wasmer/divergences"
 REASONS_SHOWN = 10
 
 
+def normalizer(config: pytest.Config) -> Callable[[str, list[Event]], list[Event]]:
+    """What the hook makes of events of a group."""
+
+    def normalize(group: str, events: list[Event]) -> list[Event]:
+        for normalized in config.hook.pytest_wasmer_normalize(group=group, events=events):
+            events = normalized
+        return events
+
+    return normalize
+
+
 class Agreement:
     """One per session, where reports arrive."""
 
-    def __init__(self, config: pytest.Config, local: Local | None) -> None:
+    def __init__(self, config: pytest.Config, local: Local | None, update: Update) -> None:
         self._config = config
-        self._groups = Groups(self._normalize, local)
-
-    def _normalize(self, group: str, events: list[Event]) -> list[Event]:
-        for normalized in self._config.hook.pytest_wasmer_normalize(group=group, events=events):
-            events = normalized
-        return events
+        self._update = update
+        self._groups = Groups(normalizer(config), local)
 
     def add(self, report: pytest.TestReport, membership: Membership | None) -> None:
         """Take note of a report, and say what became of the group that it completes."""
@@ -43,6 +54,7 @@ class Agreement:
             self._emit(judged)
         elif judged.verdict.reason == NOT_DETERMINISTIC:
             self._warn(judged, f"{judged.verdict.reason}, nothing was compared: {difference(judged.verdict)}")
+        self._update.take(judged, partial(self._groups.compare, judged))
         self._groups.done(judged)
 
     def _warn(self, judged: Judged, text: str) -> None:
@@ -86,6 +98,8 @@ class Agreement:
     def finish(self) -> None:
         """At the end: what --lf is to run again, and what stays unsaid otherwise."""
         self._groups.close()
+        for group, (mark, why) in self._groups.incomplete.items():
+            self._update.incomplete(group, mark, why)
         cache: Any = getattr(self._config, "cache", None)
         if cache is None:
             return
@@ -105,6 +119,11 @@ class Agreement:
 
     def _exists(self, group: str) -> bool:
         return Path(self._config.rootpath, group.partition("::")[0]).exists()
+
+    @property
+    def verdicts(self) -> Mapping[str, tuple[str, str]]:
+        """Of each group the kind of its verdict, and the reason."""
+        return self._groups.verdicts
 
     def lines(self) -> list[str]:
         """For the summary: always, and in words where nothing was compared."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], texts: int = 1) -> list[str]:
@@ -33,3 +33,9 @@ def size_text(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+def in_words(names: Iterable[str]) -> str:
+    """ "singlepass, cranelift and llvm"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -40,11 +40,19 @@ def sidecar(path: Path) -> Path:
 def save(path: Path, artifact: bytes, parts: Parts) -> None:
     """Write both files, each whole or not at all. Raises OSError."""
     about = {FORMAT: 1, "sha256": hashlib.sha256(artifact).hexdigest(), "parts": parts._asdict()}
-    _write(path, artifact)
-    _write(sidecar(path), (json.dumps(about, indent=2) + "\n").encode())
+    write_whole(path, artifact)
+    write_whole(sidecar(path), (json.dumps(about, indent=2) + "\n").encode())
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """All of it or nothing, whoever else writes or reads. Raises OSError."""
+    try:
+        _replace(path, content)
+    except OSError as error:  # which names the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _replace(path: Path, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}-")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -88,7 +88,7 @@ class Memory(Extern[MemoryType]):
                 raise WasmError(f"{self.type} cannot be made on {connection.backend}: {refused.text}") from None
             self._owner = host_owner(connection, self._handle, self.type)
             waiting, self._waiting = self._waiting, None
-            if any(waiting):
+            if waiting != bytes(len(waiting)):
                 self.write(0, bytes(waiting))
         return self._owner, self._handle
 

@@ -228,6 +228,16 @@ def module_of(artifact: bytes, parts: Parts | None, connect: Callable[[], Connec
     return Module(Code(connect, load, path), None, parts.module if parts else "", path, parts)
 
 
+def reloaded(module: Module, connect: Callable[[], Connection], artifact: bytes) -> Module:
+    """The same module from its artifact, on that connection and on those that replace it."""
+
+    def load(connection: Connection, name: str) -> Loaded:
+        return Loaded(connection, *connection.deserialize(artifact, f"load of the artifact of {name}"))
+
+    code = Code(connect, load, module.path)
+    return Module(code, module.wasm, module.digest, module.path, identity=module.identity)
+
+
 class Loader:
     """Modules by backend and content, each loaded once, also when its Wasm comes from two paths.
 

@@ -25,9 +25,11 @@ commands:
   COMMAND
     doctor    say which Wasmer compilers work here, and why others do not
     check     check that a module's stored code is the same program, and its compiles reproducible
+    fuzz      look for calls on which compilers disagree, without a test file
     compile   compile a module to an artifact file
     run       call a function of an artifact, without any compiler
     cache     look at stored artifacts, and delete them
+    compare   compare what tests let be seen in several runs, from files of pytest --wasm-report
 """,
     "doctor": """\
 usage: pytest-wasmer doctor [-h]
@@ -54,8 +56,32 @@ options:
   --strict          all must give the same bytes
   --json            print JSON instead of a table
 
-Exit status: 0 nothing found, 1 something found, 2 something could not be checked. Code of
-singlepass and shared objects (-dylib) may differ each time; that counts with --strict only.
+Exit status: 0 nothing found, 1 something found, 2 something could not be checked, or no call of a
+module's functions observed. Code of singlepass and shared objects (-dylib) may differ each time;
+that counts with --strict only.
+""",
+    "fuzz": """\
+usage: pytest-wasmer fuzz [-h] [--backends NAMES] [--seconds SECONDS] [--seed SEED] [--json] FILE
+
+Calls what a module exports on all backends at once, with edge values as arguments and writes to
+its memory between the calls, and compares results, traps, host calls, memories and globals. What
+it imports is stood in for. The first disagreement is made small and printed, with a test to
+paste.
+
+positional arguments:
+  FILE               .wasm or .wat
+
+options:
+  -h, --help         show this help message and exit
+  --backends NAMES   names with commas between them, 'all' or 'available' (default): as of pytest
+                     --wasm-backends
+  --seconds SECONDS  how long to look (default: 10)
+  --seed SEED        for the calls (default: 0)
+  --json             print JSON instead of text
+
+Exit status: 0 nothing found, 1 something found, 2 it could not run (fewer than two backends take
+the module). Equal seeds give equal calls. What does not end, or exhausts the stack, is left alone
+and said.
 """,
     "compile": """\
 usage: pytest-wasmer compile [-h] --backend NAME -o OUT FILE
@@ -78,7 +104,7 @@ Loads the artifact into an engine that has no compiler, and prints what the func
 positional arguments:
   ARTIFACT
   FUNCTION
-  ARGS        numbers: 42, -1, 0xff, 1.5, inf, nan
+  ARGS        numbers: 42, -0xff, 1.5, -inf, nan
 
 options:
   -h, --help  show this help message and exit
@@ -92,7 +118,7 @@ usage: pytest-wasmer cache [-h] [--dir DIR] ACTION ...
 options:
   -h, --help  show this help message and exit
   --dir DIR   default: PYTEST_WASMER_CACHE_DIR, else in the user's cache directory, as pytest
-              --wasm-cache-dir
+              --wasm-cache-dir; what an ini file says (wasm_cache_dir) is not read here
 
 actions:
   ACTION
@@ -133,6 +159,22 @@ options:
   --older-than DAYS  days without use (default: 90)
   --max-size SIZE    e.g. '500 MiB' (default: 2 GiB)
   --yes              do not ask
+""",
+    "compare": """\
+usage: pytest-wasmer compare [-h] [--json] RUN.json [RUN.json ...]
+
+Compares what tests let be seen in several runs, on other machines, Pythons or versions: each test
+on all backends of all runs, by the rules of --wasm-agree. pytest --wasm-report=RUN.json writes
+the files.
+
+positional arguments:
+  RUN.json    two or more
+
+options:
+  -h, --help  show this help message and exit
+  --json      print JSON instead of text
+
+Exit status: 0 all that was compared agrees, 1 something diverged, 2 nothing could be compared.
 """,
     "cache clear": """\
 usage: pytest-wasmer cache clear [-h] [--yes]

@@ -36,6 +36,15 @@ WebAssembly tests on Wasmer's compilers (pytest-wasmer):
                         Where native code runs: 'process' (an engine process per backend) or 'none'
                         (in the test process: for profiling; a native crash ends the session).
                         Default: process. Also: PYTEST_WASMER_ISOLATION, ini wasm_isolation
+  --wasm-update=[new|all|off]
+                        Store what tests with wasm_golden let be seen, where all backends agree:
+                        'new' (also without a value: tests that have no golden) or 'all' (also what
+                        differs from its golden); refused on CI. Default: off. Also:
+                        PYTEST_WASMER_UPDATE, ini wasm_update
+  --wasm-report=RUN.json
+                        Write what this run saw: tests, observations, times and environment, for
+                        pytest-wasmer compare. Default: none is written. Also: PYTEST_WASMER_REPORT,
+                        ini wasm_report
 """
 
 
@@ -52,6 +61,8 @@ def test_help(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Non
         "wasm_cache",
         "wasm_cache_dir",
         "wasm_isolation",
+        "wasm_update",
+        "wasm_report",
         "wasm_cache_max_size",
         "wasm_cache_max_age",
     ]

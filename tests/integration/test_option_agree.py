@@ -325,3 +325,29 @@ def test_wrong_markers(fakes: pytest.Pytester, marker: str, message: str) -> Non
     result = fakes.runpytest(ALL)
     result.assert_outcomes(errors=1)
     assert any(message in line for line in result.stdout.lines)
+
+
+def test_x_under_xdist_hands_out_no_more_tests(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_more=MODULE + "    @pytest.mark.parametrize('n', range(60))\n    def test_more(wasm_backend, n): pass"
+    )
+    result = project.runpytest(
+        ALL, "-p", "xdist.plugin", "-n1", "-x", "--maxschedchunk=1", "test_it.py", "test_more.py"
+    )
+    outcomes = result.parseoutcomes()
+    assert outcomes["failed"] == 1
+    assert outcomes["passed"] < 12 + 30
+    result.stdout.fnmatch_lines(["*test_odd[[]backends-agree[]]*", "*stopping after 1 failures*"])
+
+
+def test_maxfail_counts_it(project: pytest.Pytester) -> None:
+    project.runpytest(ALL, "--maxfail=2").stdout.fnmatch_lines(["*stopping after 2 failures*"])
+
+
+def test_stepwise_goes_on_at_its_members(project: pytest.Pytester) -> None:
+    arguments = (ALL, "-p", "cacheprovider", "-p", "stepwise", "--sw")
+    project.runpytest(*arguments).assert_outcomes(passed=9, failed=1)
+    again = project.runpytest(*arguments)
+    again.assert_outcomes(passed=9, failed=1)  # nothing is mended: from the first member on
+    project.makepyfile(test_it=(MODULE + TEST).replace('["return", 43]', '["return", 42 ]'))
+    project.runpytest(*arguments).assert_outcomes(passed=12)

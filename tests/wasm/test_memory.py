@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -238,6 +239,16 @@ def test_what_does_not_fit(
         use(found)
     assert str(refused.value) == message
     assert found.read(0, 16) == bytes(16)
+
+
+def test_a_large_memory_is_linked_at_once(fake: Connection) -> None:
+    """Byte by byte it took a millisecond per page to see that nobody had written to it."""
+    large = Memory(1500)
+    module = fake_engine.module(imports=[("e", "m", ["memory", 1500, None])])
+    make(fake, fake_engine.module())
+    began = time.process_time()
+    make(fake, module, {"e": {"m": large}})
+    assert time.process_time() - began < 0.6  # 0.05 s on an idle machine
 
 
 @pytest.mark.parametrize("linked", [True, False], ids=["linked", "waiting"])

@@ -1,0 +1,129 @@
+"""The local files of a session: found again as they were, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_wasmer.agreement import local as local_files
+from pytest_wasmer.agreement.local import Local, Told
+from pytest_wasmer.runtime import blobs
+from pytest_wasmer.runtime.blobs import Blobs, digest_of, find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_wasmer.agreement.events import Event
+
+EVENTS: list[Event] = [("new", 0, "d1", []), ("made",), ("call", 0, "f", "i32", 7), ("result", "i32", -1)]
+STATE: Event = ("state", 0, "g", "global", "i32", "7")
+
+
+@pytest.fixture
+def local() -> Iterator[Local]:
+    found = Local.make()
+    yield found
+    found.remove()
+    assert not Path(found.folder).exists()
+
+
+def written(local: Local, name: str = "1-1.events") -> str:
+    journal = local.journal(name)
+    journal.add('[["new",0,"d1",[]],["made"]]')
+    journal.add('[["call",0,"f","i32",7],["result","i32",-1]]')
+    journal.close("llvm", [(3, ["past-1-0.events"])], [STATE])
+    return name
+
+
+def test_a_journal_comes_back(local: Local) -> None:
+    assert local.told(written(local)) == Told(EVENTS, [(3, ["past-1-0.events"])], True, "llvm", [STATE])
+    local.discard("1-1.events")
+    assert local.told("1-1.events") is None
+
+
+def test_a_journal_that_is_held_outlives_its_name(local: Local) -> None:
+    assert local.hold(written(local), "past-1-1.events")
+    local.discard("1-1.events")
+    assert local.told("past-1-1.events") is not None
+    assert not local.hold("1-1.events", "past-again")
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b'[["made"]', b'[["owners","llvm",true]]', b"\xff"])
+def test_a_journal_that_was_cut_is_none(local: Local, end: bytes) -> None:
+    name = written(local)
+    path = Path(local.folder, "journals", name)
+    *lines, _ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines) + end)
+    assert local.told(name) is None
+
+
+def test_a_long_journal_says_that_it_is_not_whole(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_files, "JOURNAL_LIMIT", 40)
+    told = local.told(written(local))
+    assert told is not None
+    assert (told.events, told.whole) == (EVENTS[:2], False)
+
+
+def test_where_nothing_can_be_written_there_is_no_journal(local: Local) -> None:
+    (Path(local.folder) / "journals").rmdir()
+    assert local.told(written(local)) is None
+
+
+def test_modules_are_found_by_identity(local: Local) -> None:
+    local.keep_module("wat:00ff", b"\0asm")
+    local.keep_module("wat:00ff", b"something else")
+    assert Local(local.folder).module("wat:00ff") == b"\0asm"
+    assert local.module("wat:00fe") is None
+
+
+# Blobs
+
+ONE, TWO = b"one" * 1000, b"two" * 2000
+
+
+def keep(folder: Path, *contents: bytes) -> None:
+    Blobs(str(folder)).keep([(digest_of(content), content) for content in contents])
+
+
+def test_contents_are_found_by_digest(tmp_path: Path) -> None:
+    keep(tmp_path, ONE, TWO)
+    assert find(str(tmp_path), [digest_of(ONE), digest_of(TWO), digest_of(b"")]) == {
+        digest_of(ONE): ONE,
+        digest_of(TWO): TWO,
+    }
+
+
+def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
+    kept = Blobs(str(tmp_path))
+    for _ in range(3):
+        kept.keep([(digest_of(ONE), ONE)])
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) == len(ONE) + blobs.HEAD.size
+
+
+def test_the_oldest_goes_when_there_is_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "LIMIT", 10_000)
+    kept, contents = Blobs(str(tmp_path)), [os.urandom(4_000) for _ in range(20)]
+    for content in contents:
+        kept.keep([(digest_of(content), content)])
+    found = find(str(tmp_path), map(digest_of, contents))
+    assert set(found.values()) <= set(contents[-6:])
+    assert set(contents[-3:]) <= set(found.values())
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 30_000
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_damaged_contents_are_not_found(tmp_path: Path, damage: str) -> None:
+    keep(tmp_path, TWO, ONE)
+    (file,) = tmp_path.iterdir()
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data if damage == "flip" else data[:-1])
+    assert find(str(tmp_path), [digest_of(ONE), digest_of(TWO)]) == {digest_of(TWO): TWO}
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
+    keep(tmp_path / "missing", ONE)
+    assert find(str(tmp_path / "missing"), [digest_of(ONE)]) == {}
