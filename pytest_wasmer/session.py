@@ -344,12 +344,14 @@ class WasmSession:
             self._finish(*FACTORIES)
 
     def _finish(self, *names: str) -> None:
-        """Let go of the values of these fixtures, of those built on them, and of all that asked for one of ours."""
-        with ExitStack() as last_first:
-            due = [self._fixtures.pop(name) for name in names if name in self._fixtures]
-            for fixturedef, request in [*due, *self._askers.items()]:
-                last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]
+        """Let go of the values of these fixtures, of those built on them, and of what asked for such a one."""
+        due = [self._fixtures.pop(name) for name in names if name in self._fixtures]
+        if not self._built.isdisjoint(names):
+            due += self._askers.items()
             self._askers.clear()
+        with ExitStack() as last_first:
+            for fixturedef, request in due:
+                last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]
 
     def after_phase(self) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed (by backend) and which engine processes were lost since the last time.

@@ -156,6 +156,25 @@ def test_a_fixture_that_asked_in_vain_is_made_anew(fakes: pytest.Pytester) -> No
     fakes.runpytest(*TWO).assert_outcomes(passed=2, errors=1)
 
 
+def test_fixtures_that_ask_by_name_are_made_once_per_backend(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        test_it=MODULE
+        + """
+    MADE = []
+
+    @pytest.fixture(scope="module")
+    def asked(request, wasm_backend):
+        MADE.append(1)
+        return request.getfixturevalue("wasm_instance")(WASM)
+
+    def test_1(asked): pass
+    def test_2(asked): pass
+    def test_3(asked, wasm_backend): assert len(MADE) == ANSWER[wasm_backend]
+    """
+    )
+    fakes.runpytest(*TWO).assert_outcomes(passed=6)
+
+
 def test_other_fixtures_that_ask_by_name_are_left_alone(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(
         test_it=MODULE

@@ -231,7 +231,7 @@ def test_an_immutable_global_cannot_be_written(native: Connection) -> None:
     exports = make(native, WAT).exports
     with pytest.raises(AttributeError) as refused:
         exports.fixed.value = 8
-    assert str(refused.value) == "global 'fixed' is immutable (i32): it cannot be set"
+    assert str(refused.value) == "global 'fixed' of m.wat is immutable (i32): it cannot be set"
     assert exports.fixed.value == 7
 
 
