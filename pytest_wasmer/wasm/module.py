@@ -81,6 +81,11 @@ class Module:
             return self
         return Module(self._code, self._wasm, self.digest, path, self._parts, identity)
 
+    def loaded(self) -> Loaded:
+        """Where its code is now: loaded again where its engine process was lost."""
+        __tracebackhide__ = True
+        return self._code.loaded(self.path)
+
     @property
     def name(self) -> str:
         """From the name section, "" without one."""
@@ -111,7 +116,7 @@ class Module:
     def serialize(self) -> bytes:
         """The artifact: this module's native code, as this backend stores it."""
         __tracebackhide__ = True
-        loaded = self._code.loaded(self.path)
+        loaded = self.loaded()
         return loaded.connection.serialize(loaded.handle, f"serialize of {self.path}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -133,7 +138,7 @@ class Module:
         whatever a host function raises meanwhile.
         """
         __tracebackhide__ = True
-        loaded = self._code.loaded(self.path)
+        loaded = self.loaded()
         connection = loaded.connection
         linked = link(self._imports, imports or {}, connection, self.path)
         owner = Owner(connection, self.path, self.identity, tuple(self.exports))
