@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.source import SourceLike
 
 FIXTURE = "wasm_backend"
-FACTORIES = ("wasm_module", "wasm_instance", "wasm_round_trip")
+ALL = "wasm_all"
+FACTORIES = ("wasm_module", "wasm_instance", "wasm_round_trip", ALL)
 
 
 class Backend(str):
@@ -77,6 +78,22 @@ class InstanceFactory:
 
     def __repr__(self) -> str:
         return f"<wasm_instance on {self._variant}>"
+
+
+class AllFactory:
+    """The type of `wasm_all`: makes an instance of a module on all backends of the test."""
+
+    def __init__(self, session: WasmSession) -> None:
+        self._session = session
+
+    def __call__(self, source: SourceLike, imports: Imports | None = None) -> Instance:
+        """Raises what `wasm_instance` does, and `Divergence` where backends do not start alike."""
+        __tracebackhide__ = True
+        module = self._session.together.load(source, sys._getframe(1).f_code.co_filename)
+        return module.instantiate(imports)
+
+    def __repr__(self) -> str:
+        return f"<{ALL}>"
 
 
 class RoundTripCheck(Protocol):
@@ -135,11 +152,21 @@ def plugin_of(session: WasmSession) -> ModuleType:
 
         return check
 
+    @pytest.fixture(scope="session")
+    def wasm_all() -> AllFactory:
+        """Makes an instance on all backends at once: wasm_all("codec.wasm", imports={"env": {...}}).
+
+        What is asked of it is asked of all, at the same time; the answer is the agreed one, or `Divergence` is raised.
+        Host functions are called once. The test runs once.
+        """
+        return AllFactory(session)
+
     plugin = ModuleType("pytest_wasmer.fixtures.of_a_session")
     vars(plugin).update(
         wasm_backend=wasm_backend,
         wasm_module=wasm_module,
         wasm_instance=wasm_instance,
         wasm_round_trip=wasm_round_trip,
+        wasm_all=wasm_all,
     )
     return plugin

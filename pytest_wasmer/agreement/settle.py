@@ -57,7 +57,7 @@ class Question(NamedTuple):
 
     def text(self, values: Values | None) -> str:
         """With the arguments of a call."""
-        if values is None:
+        if not values:
             return self.about
         shown = [str(from_bits(name, value)) for name, value in zip(self.params, values, strict=True)]
         return f"{self.about} with ({', '.join(shown)})"
