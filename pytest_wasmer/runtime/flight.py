@@ -80,14 +80,20 @@ class Flight:
                 raise wire.Nonsense(f"an answer to request {echoed} instead of {self._sequence}")
             if outcome == wire.HOST:
                 return HostCall(*connection._host_call(answer))
+            self._end(outcome, answer)
+        except (wire.Closed, wire.Nonsense) as error:
+            self._lose(error)
+        return None
+
+    def _end(self, outcome: int, answer: bytes) -> None:
+        try:
             if outcome == wire.DONE:
                 self.value = self._unpack(answer)
             else:
-                self.failure = connection._exception(outcome, answer)
-            self.owed = False
-        except (wire.Closed, *NONSENSE) as error:
-            self._lose(error if isinstance(error, wire.Closed) else wire.Nonsense(str(error)))
-        return None
+                self.failure = self.connection._exception(outcome, answer)
+        except NONSENSE as error:
+            raise wire.Nonsense(str(error)) from None
+        self.owed = False
 
     def answer(self, body: bytes) -> None:
         """The host function has returned."""
