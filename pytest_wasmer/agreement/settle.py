@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pytest_wasmer.agreement.events import data_text
-from pytest_wasmer.agreement.judge import DIVERGED, EXHAUSTED, UNKNOWN, Level, Verdict, equal
+from pytest_wasmer.agreement.judge import DIVERGED, UNKNOWN, Level, Verdict, equal, is_exhausted
 from pytest_wasmer.agreement.verdicts import disagreement
 from pytest_wasmer.engines.api import OutOfBounds, Refused, Trapped
 from pytest_wasmer.runtime.errors import EngineLost, WasmError
@@ -130,8 +130,9 @@ def compare(
 
     if equal(sorted(events.values(), key=_is_vague), Level(level == "strict"), find):
         return
-    exhausted = [name for name, event in events.items() if _is_exhausted(event)]
-    if exhausted:
+    exhausted = [name for name, event in events.items() if is_exhausted(event)]
+    others = [event for name, event in events.items() if name not in exhausted]
+    if exhausted and (not others or equal(others, Level(level == "strict"), find)):
         raise NotComparable(
             f"{question.text(values)}: the stack was exhausted on {', '.join(exhausted)}, at a depth that differs "
             "between compilers: nothing can be said\nLet it recurse less deep."
@@ -142,7 +143,3 @@ def compare(
 
 def _is_vague(event: Event | None) -> bool:
     return event == ("trap", UNKNOWN)
-
-
-def _is_exhausted(event: Event) -> bool:
-    return event == EXHAUSTED or (event[0] == "results" and EXHAUSTED[1] in event[2])
