@@ -320,7 +320,7 @@ class WasmSession:
         variant, asked = self._variant_of(item), self.together.asked_by(item)
         if variant is None and asked is None:
             return None
-        at_once = "" if asked is None else self.together.said_of(item, asked)
+        at_once = "" if asked is None else self.together.said_of(asked)
         nothing: Facts = {
             "variant": variant or ALL_AT_ONCE,
             "at_once": at_once,

@@ -40,7 +40,8 @@ def check(metafunc: pytest.Metafunc, selection: Callable[[], Selection], known: 
 
 def _users(metafunc: pytest.Metafunc) -> str:
     """What runs a test per backend, and through which of the test's fixtures."""
-    ours = [name for name in (*FACTORIES, FIXTURE) if name != ALL and name in metafunc.fixturenames]
+    # Those that use others first.
+    ours = [name for name in (*reversed(FACTORIES), FIXTURE) if name != ALL and name in metafunc.fixturenames]
     through = [
         name
         for name in metafunc.fixturenames
@@ -83,17 +84,17 @@ class Together:
         """The variants that a test asks, all at once; None for one that runs on each backend, or on none."""
         if not asks_all(item) and self._found is not item:
             return None
-        return left_to(item, self._session.selection, self._session.registry.names)
+        try:
+            return left_to(item, self._session.selection, self._session.registry.names)
+        except pytest.Collector.CollectError:
+            return []  # see `selection.refuse_wrong_markers`
 
-    def level_of(self, item: pytest.Item) -> str:
-        return markers.agreement(item).level or self._session.settings.agree.value
-
-    def said_of(self, item: pytest.Item, asked: Sequence[str]) -> str:
-        """For the summary."""
+    def said_of(self, asked: Sequence[str]) -> str:
+        """What the summary says of the running test."""
         if len(asked) < 2:
             return "had one backend to ask: nothing was compared"
         said = f"asked {len(asked)} backends at once"
-        return said if self.level_of(item) != "off" else f"{said}, told not to compare"
+        return said if self._level != "off" else f"{said}, told not to compare"
 
     def before(self, item: pytest.Item) -> bool:
         """Whether fixtures may hold what was made for other backends than this test asks.
@@ -107,7 +108,7 @@ class Together:
             check_markers(item)
         except pytest.Collector.CollectError as error:
             pytest.fail(str(error), pytrace=False)
-        self._level = self.level_of(item)
+        self._level = markers.agreement(item).level or self._session.settings.agree.value
         for connection in self._connections.values():
             connection.lockstep.level = self._level
         before, self._served = self._served, asked
