@@ -5,6 +5,7 @@ What came of it is noted, and given to the others when they come to the same hos
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_wasmer.agreement.judge import Level, equal
@@ -92,11 +93,10 @@ class OneByOne:
 
     def request(self, operation: str, rows: Sequence[tuple[Any, ...]], question: Question) -> Any:
         __tracebackhide__ = True
-
-        def work(member: DirectConnection, row: tuple[Any, ...]) -> Callable[[], Any]:
-            return lambda: member.request(operation, *row, about=question.about)
-
-        works = [work(member, row) for member, row in zip(self._members, rows, strict=True)]
+        works = [
+            partial(member.request, operation, *row, about=question.about)
+            for member, row in zip(self._members, rows, strict=True)
+        ]
         if self._turns and operation in ACCESSES:
             return self._access(works, question)
         return self._ask(works, question)
@@ -111,7 +111,7 @@ class OneByOne:
 
         def call(values: Values) -> Values:
             __tracebackhide__ = True
-            return self._ask([_bound(native, values) for native in natives], question, values)  # type: ignore[no-any-return]
+            return self._ask([partial(native, values) for native in natives], question, values)  # type: ignore[no-any-return]
 
         return call
 
@@ -125,7 +125,7 @@ class OneByOne:
 
         def map_calls(calls: Sequence[Values]) -> list[Any]:
             __tracebackhide__ = True
-            return self._ask([_bound(native, calls) for native in natives], question)  # type: ignore[no-any-return]
+            return self._ask([partial(native, calls) for native in natives], question)  # type: ignore[no-any-return]
 
         return map_calls
 
@@ -218,7 +218,3 @@ class OneByOne:
         ended.run(works[0])
         self._notes[-1].accesses.append(Access(works, question, ended))
         return ended.result()
-
-
-def _bound(native: Callable[[Any], Any], values: Any) -> Callable[[], Any]:
-    return lambda: native(values)

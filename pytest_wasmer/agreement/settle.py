@@ -24,6 +24,8 @@ class Divergence(AssertionError, WasmError):
     `outcomes`: by backend an event (see `pytest_wasmer.agreement.events`).
     """
 
+    __module__ = "pytest_wasmer"  # a short summary line has room for who, then
+
     def __init__(self, text: str, outcomes: Mapping[str, Event]) -> None:
         super().__init__(text, outcomes)
         self.outcomes = outcomes
@@ -34,6 +36,8 @@ class Divergence(AssertionError, WasmError):
 
 class NotComparable(WasmError):
     """A stack was exhausted on some of the backends that were asked at once: how deep one goes differs."""
+
+    __module__ = "pytest_wasmer"
 
 
 class Ended(Protocol):

@@ -84,13 +84,13 @@ def test_a_divergence_is_the_test_s_own_failure(project: pytest.Pytester) -> Non
         [
             "*_ test_odd _*",
             ">*everywhere.exports.odd()",
-            "E   pytest_wasmer.agreement.settle.Divergence: fake-b against fake-a and fake-c:",
+            "E   pytest_wasmer.Divergence: fake-b against fake-a and fake-c:",
             "E   call of 'odd' of <bytes>:",
             "E       fake-b  43  0x0000002b  0b00000000000000000000000000101011",
             "E       fake-a  42  0x0000002a  0b00000000000000000000000000101010",
             "E       fake-c  42  0x0000002a  0b00000000000000000000000000101010",
             "test_it.py:*: Divergence",
-            "FAILED test_it.py::test_odd - pytest_wasmer.agreement.settle.Divergence: fake*",
+            "FAILED test_it.py::test_odd - pytest_wasmer.Divergence: fake-b against fake-*",
         ]
     )
 
