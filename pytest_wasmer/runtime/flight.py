@@ -105,9 +105,6 @@ class Flight:
             self._go_on(wire.RAISED, wire.TOKEN.pack(self.connection.hosts.keep(error)))
 
     def _go_on(self, outcome: int, body: bytes) -> None:
-        if self.connection.lost is not None:  # in the host function
-            self.failure, self.owed = self.connection.lost, False
-            return
         try:
             self.connection._frames.write(outcome, self._sequence, body)
         except wire.Closed as error:

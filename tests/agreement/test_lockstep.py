@@ -21,9 +21,11 @@ from pytest_wasmer import (
     NotComparable,
     Trap,
     WasmError,
+    WrongBackend,
     WrongThread,
     f32_bits,
 )
+from pytest_wasmer.runtime import wire
 from tests.agreement.workbench import G, H, Workbench, lines, odd
 from tests.fake_engine import function, memory, module
 
@@ -253,7 +255,45 @@ def test_by_direct_call_they_are_refused(pools: dict[str, EnginePool]) -> None:
         bench(HOST, {"env": {"h": lambda value: bench(module()) and 1, "g": int}}).exports.f(1)
 
 
+def test_what_is_dropped_in_a_host_function_is_released_later(piped: Workbench) -> None:
+    """Else an instance could be freed under its own frames."""
+    others = [piped(HOST, {"env": {"h": int, "g": int}})]
+    left: list[int] = []
+
+    def h(value: int) -> int:
+        others.clear()
+        gc.collect()
+        exports.sum(1)
+        left.extend(len(member.releases) for member in piped.everywhere.members)
+        return value
+
+    exports = piped(HOST, {"env": {"h": h, "g": int}}).exports
+    exports.sum(1)
+    assert exports.f(1) == 1
+    assert left == [2, 2, 2]  # instance and module
+    exports.sum(1)
+    assert [len(member.releases) for member in piped.everywhere.members] == [0, 0, 0]
+
+
 # Trouble
+
+
+def test_a_test_of_other_backends(make: Workbench) -> None:
+    exports = make(HOST, {"env": {"h": int, "g": int}}).exports
+    make.pool.only(["fake-a", "fake-c"])
+    try:
+        with pytest.raises(WrongBackend, match="it was made on fake-b, this test runs on fake-a, fake-c"):
+            exports.sum(1)
+    finally:
+        make.pool.only(None)
+    assert exports.sum(1) == 1
+
+
+def test_an_interrupt_by_direct_call_is_no_outcome(pools: dict[str, EnginePool]) -> None:
+    bench = Workbench(pools["none"])
+    exports = bench(module(exports={"f": function("->", odd([["signal", "SIGINT"]], [["return"]]))})).exports
+    with pytest.raises(KeyboardInterrupt):
+        exports.f()
 
 
 def pids(bench: Workbench) -> list[int]:
@@ -293,9 +333,31 @@ def test_a_crash_that_a_host_function_hides(piped: Workbench) -> None:
             inner.die(value)
         return 1
 
+    before = pids(piped)
     exports = piped(HOST, {"env": {"h": hides, "g": int}}).exports
     with pytest.raises(EngineLost, match="the fake-b engine process was lost: killed by SIGABRT"):
         exports.f(2)
+    assert [loss.backend for loss in piped.pool.take()[1]] == ["fake-b"]
+    assert [new == old for new, old in zip(pids(piped), before, strict=True)] == [True, False, True]
+    check(piped)
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (wire.HEADER.pack(4, wire.DONE, 9999) + bytes(4), "an answer to request 9999 instead of"),
+        (wire.HEADER.pack(5, wire.DONE, 0), "a message stopped in the middle"),
+        (wire.HEADER.pack(4, 77, 0) + bytes(4), "an answer to request 0"),
+    ],
+)
+def test_nonsense_of_one_spares_the_others(piped: Workbench, frame: bytes, said: str) -> None:
+    before = pids(piped)
+    wasm = module(exports={"f": function("-> i32", odd([["say", frame.hex()]], [["return", 1]]))})
+    with pytest.raises(
+        EngineLost, match=f"the fake-b engine process was lost: it sent nonsense and was killed: {said}"
+    ):
+        piped(wasm).exports.f()
+    assert [new == old for new, old in zip(pids(piped), before, strict=True)] == [True, False, True]
     check(piped)
 
 
