@@ -257,6 +257,7 @@ def test_by_direct_call_they_are_refused(pools: dict[str, EnginePool]) -> None:
 
 def test_what_is_dropped_in_a_host_function_is_released_later(piped: Workbench) -> None:
     """Else an instance could be freed under its own frames."""
+    gc.collect()
     others = [piped(HOST, {"env": {"h": int, "g": int}})]
     left: list[int] = []
 
