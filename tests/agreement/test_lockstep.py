@@ -350,6 +350,7 @@ def test_a_crash_that_a_host_function_hides(piped: Workbench) -> None:
         (wire.HEADER.pack(5, wire.DONE, 0), "a message stopped in the middle"),
         (wire.HEADER.pack(4, 77, 0) + bytes(4), "an answer to request 0"),
     ],
+    ids=["another sequence number", "cut off", "another operation"],
 )
 def test_nonsense_of_one_spares_the_others(piped: Workbench, frame: bytes, said: str) -> None:
     before = pids(piped)
