@@ -297,6 +297,7 @@ def test_what_was_made_on_some_only_is_released(make: Workbench) -> None:
 
 
 def test_instances_are_released(make: Workbench) -> None:
+    gc.collect()
     instance = make(
         module(imports=[H], exports={"m": memory(), "f": function("i32 -> i32", ["host"])}), {"env": {"h": int}}
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import needs_wheels
 from tests.integration.workbench import XDIST, rows
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def test_header_and_summary_of_a_suite_of_nothing_else(fakes: pytest.Pytester, m
     ]
 
 
+@needs_wheels
 def test_the_header_is_there_without_any_setting(fakes: pytest.Pytester) -> None:
     fakes.makeini("[pytest]")
     fakes.makepyfile("def test_it(wasm_all): pass")
