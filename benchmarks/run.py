@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from figures.agreement import end_digests, judging, recording
 from figures.artifacts import example_project, store_cold, store_counts, store_speedup, store_warm
 from figures.calls import call_direct, call_pipe, map_10_000
+from figures.everywhere import wasm_all
 from figures.fuzzing import fuzz_speed
 from figures.memory import memory
 from figures.startup import engine_start, no_wasm
@@ -32,6 +33,7 @@ TOPICS: dict[str, Callable[[], Iterator[Figure]]] = {
     "parametrized": parametrized,
     "memory": memory,
     "call-direct": call_direct,
+    "wasm-all": wasm_all,
     "store-counts": store_counts,
     "store-warm": store_warm,
     "store-speedup": store_speedup,

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_wasmer.agreement.settle import Divergence, NotComparable
     from pytest_wasmer.checks import CheckFailed, Reproducibility, RoundTrip, check_reproducible, check_round_trip
     from pytest_wasmer.engines.registry import BackendSpec
-    from pytest_wasmer.fixtures import InstanceFactory, ModuleFactory, RoundTripCheck
+    from pytest_wasmer.fixtures import AllFactory, InstanceFactory, ModuleFactory, RoundTripCheck
     from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongBackend, WrongThread
     from pytest_wasmer.wasm.errors import ArtifactError, CompileError, LinkError, MissingExport, SourceError
     from pytest_wasmer.wasm.function import Function
@@ -27,8 +28,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "engines.registry": ("BackendSpec",),
+    "agreement.settle": ("Divergence", "NotComparable"),
     "checks": ("CheckFailed", "Reproducibility", "RoundTrip", "check_reproducible", "check_round_trip"),
-    "fixtures": ("InstanceFactory", "ModuleFactory", "RoundTripCheck"),
+    "fixtures": ("AllFactory", "InstanceFactory", "ModuleFactory", "RoundTripCheck"),
     "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongBackend", "WrongThread"),
     "wasm.errors": ("ArtifactError", "CompileError", "LinkError", "MissingExport", "SourceError"),
     "wasm.function": ("Function",),
@@ -48,10 +50,11 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "Trap", "TrapKind",
     "WasmError", "SourceError", "CompileError", "ArtifactError", "LinkError", "MissingExport",
     "EngineLost", "InstanceLost", "EngineFault", "WrongBackend", "WrongThread",
+    "Divergence", "NotComparable",
     "FunctionType", "MemoryType", "GlobalType", "TableType",
     "f32_bits", "f32_from_bits", "f64_bits", "f64_from_bits",
     "check_round_trip", "check_reproducible", "RoundTrip", "Reproducibility", "CheckFailed",
-    "ModuleFactory", "InstanceFactory", "RoundTripCheck", "BackendSpec",
+    "ModuleFactory", "InstanceFactory", "AllFactory", "RoundTripCheck", "BackendSpec",
 ]  # fmt: skip
 
 

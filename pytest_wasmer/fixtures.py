@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.source import SourceLike
 
 FIXTURE = "wasm_backend"
+ALL = "wasm_all"
 GOLDEN = "wasm_golden"
-FACTORIES = ("wasm_module", "wasm_instance", "wasm_round_trip")
+FACTORIES = ("wasm_module", "wasm_instance", "wasm_round_trip", ALL)
 
 
 class Backend(str):
@@ -99,6 +100,22 @@ class GoldenOfTest:
         return f"<{GOLDEN}>"
 
 
+class AllFactory:
+    """The type of `wasm_all`: makes an instance of a module on all backends of the test."""
+
+    def __init__(self, session: WasmSession) -> None:
+        self._session = session
+
+    def __call__(self, source: SourceLike, imports: Imports | None = None) -> Instance:
+        """Raises what `wasm_instance` does, and `Divergence` where backends do not start alike."""
+        __tracebackhide__ = True
+        module = self._session.together.load(source, sys._getframe(1).f_code.co_filename)
+        return module.instantiate(imports)
+
+    def __repr__(self) -> str:
+        return f"<{ALL}>"
+
+
 class RoundTripCheck(Protocol):
     """The type of `wasm_round_trip`: see `pytest_wasmer.checks.check_round_trip`."""
 
@@ -162,6 +179,15 @@ def plugin_of(session: WasmSession) -> ModuleType:
         _ = golden.path  # fails where it cannot be had
         return golden
 
+    @pytest.fixture(scope="session")
+    def wasm_all() -> AllFactory:
+        """Makes an instance on all backends at once: wasm_all("codec.wasm", imports={"env": {...}}).
+
+        What is asked of it is asked of all, at the same time; the answer is the agreed one, or `Divergence` is raised.
+        Host functions are called once. The test runs once.
+        """
+        return AllFactory(session)
+
     plugin = ModuleType("pytest_wasmer.fixtures.of_a_session")
     vars(plugin).update(
         wasm_backend=wasm_backend,
@@ -169,5 +195,6 @@ def plugin_of(session: WasmSession) -> ModuleType:
         wasm_instance=wasm_instance,
         wasm_round_trip=wasm_round_trip,
         wasm_golden=wasm_golden,
+        wasm_all=wasm_all,
     )
     return plugin

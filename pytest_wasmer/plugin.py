@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import FIXTURE, plugin_of
+from pytest_wasmer.fixtures import ALL, FIXTURE, plugin_of
 from pytest_wasmer.session import SESSION, WasmSession
 
 if TYPE_CHECKING:
@@ -44,7 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if FIXTURE in metafunc.fixturenames:
+    if ALL in metafunc.fixturenames:
+        from pytest_wasmer import together
+
+        session = metafunc.config.stash[SESSION]
+        session.begin()
+        together.check(metafunc, lambda: session.selection, session.registry.names)
+    elif FIXTURE in metafunc.fixturenames:
         from pytest_wasmer import selection
 
         session = metafunc.config.stash[SESSION]
@@ -96,7 +102,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     session = config.stash[SESSION]
-    wanted = session.begun and any(FIXTURE in getattr(item, "fixturenames", ()) for item in items)
+    wanted = session.begun and any({FIXTURE, ALL}.intersection(getattr(item, "fixturenames", ())) for item in items)
     return session.header() if wanted and not session.header_shown else []
 
 

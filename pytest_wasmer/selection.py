@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pytest_wasmer import markers, settings
-from pytest_wasmer.fixtures import FIXTURE
+from pytest_wasmer.fixtures import ALL, FIXTURE
 from pytest_wasmer.variants import backend_in, variant, variants_of
 
 if TYPE_CHECKING:
@@ -120,6 +120,11 @@ def variant_of(item: pytest.Item) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def asks_all(item: pytest.Item) -> bool:
+    """Whether a test says that it uses `wasm_all`, itself or through fixtures."""
+    return ALL in getattr(item, "fixturenames", ())
+
+
 def left_to(item: pytest.Item, selection: Selection, known: Sequence[str]) -> list[str]:
     """Of what is selected, what the markers of a test leave."""
     rules = markers.restrictions(item, known)
@@ -135,10 +140,15 @@ def only_variant(item: pytest.Item, selection: Selection, known: Sequence[str]) 
     if not selection.names:
         pytest.fail(no_backend(selection), pytrace=False)
     if not left:
-        pytest.skip(f"{markers.restrictions(item, known)[0]} (selected: {', '.join(selection.names)})")
+        pytest.skip(nothing_left(item, selection, known))
     if len(left) > 1:
         pytest.fail(_choice_text(item, left), pytrace=False)
     return left[0]
+
+
+def nothing_left(item: pytest.Item, selection: Selection, known: Sequence[str]) -> str:
+    """Why a test is skipped whose markers leave nothing of what is selected."""
+    return f"{markers.restrictions(item, known)[0]} (selected: {', '.join(selection.names)})"
 
 
 def _choice_text(item: pytest.Item, left: Sequence[str]) -> str:
@@ -163,16 +173,30 @@ def _choice_text(item: pytest.Item, left: Sequence[str]) -> str:
 def mark_unparametrized(
     items: Sequence[pytest.Item], selection: Callable[[], Selection], known: Callable[[], Sequence[str]]
 ) -> None:
-    """Markers that count on one backend: `wasm_xfail` of tests that cannot be parametrized, and late markers."""
+    """Markers that count on one backend: `wasm_xfail` of tests that cannot be parametrized, and late markers.
+
+    And `wasm_backends` that leaves none to a test that would ask all.
+    """
     for item in items:
         shown = variant_of(item)
         if shown is not None:
             _mark_late(item, backend_in(shown), known())
+        elif asks_all(item):
+            _skip_without_backend(item, selection(), known())
         elif item.get_closest_marker("wasm_xfail") is not None:
             left = left_to(item, selection(), known())
             reason = markers.xfails(item, known()).get(backend_in(left[0])) if len(left) == 1 else None
             if reason:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+def _skip_without_backend(item: pytest.Item, selection: Selection, known: Sequence[str]) -> None:
+    try:
+        left = left_to(item, selection, known)
+    except pytest.Collector.CollectError:
+        return  # too late to be one: see `refuse_wrong_markers`
+    if not left:
+        item.add_marker(pytest.mark.skip(reason=nothing_left(item, selection, known)))
 
 
 def _mark_late(item: pytest.Item, backend: str, known: Sequence[str]) -> None:

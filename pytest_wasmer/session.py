@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import FACTORIES, FIXTURE, GOLDEN
-from pytest_wasmer.variants import FRESH, RELOADED, backend_in, variants_of
+from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN
+from pytest_wasmer.variants import ALL_AT_ONCE, FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pool import EnginePool
     from pytest_wasmer.selection import Selection
+    from pytest_wasmer.together import Together
     from pytest_wasmer.wasm.module import Module
     from pytest_wasmer.wasm.source import SourceLike
 
@@ -105,6 +106,16 @@ class WasmSession:
         from pytest_wasmer.modules import Modules
 
         return Modules(self._config, self.settings, self.registry, self.cache, self.began)
+
+    @cached_property
+    def together(self) -> Together:
+        from pytest_wasmer.together import Together
+
+        return Together(self)
+
+    def connection(self, variant: str) -> Connection:
+        """The live one."""
+        return self.pool.connection(self._spec(variant))
 
     def load(self, variant: str, source: SourceLike, asking: str) -> Module:
         """The module of a source that code in the file `asking` names."""
@@ -213,6 +224,8 @@ class WasmSession:
         if self.started:
             self.pool.settle()
         self.renew_fixtures()
+        if self.together.before(item):
+            self._finish(ALL)
         if self._is_of_another_backend(item):
             self._finish(FIXTURE)
         selection.refuse_wrong_markers(item, self.registry.names)
@@ -236,18 +249,22 @@ class WasmSession:
         return variant is not None and getattr(request, "param", None) != variant
 
     def only(self, item: pytest.Item | None) -> None:
-        """While a test runs, its backend only: others could but be asked through something kept by mistake."""
+        """While a test runs, its backends only: others could but be asked through something kept by mistake."""
         if self.started:
-            self.pool.only(None if item is None else self._variant_said_by(item))
+            variants = None if item is None else self._variants_said_by(item)
+            self.pool.only(variants)
+            self.together.only(variants)
 
-    def _variant_said_by(self, item: pytest.Item) -> str | None:
+    def _variants_said_by(self, item: pytest.Item) -> list[str] | None:
         from pytest_wasmer import selection
 
-        variant = self._variant_of(item)
-        if variant is None and item.get_closest_marker("wasm_backends") is not None:
-            left = selection.left_to(item, self.selection, self.registry.names)
-            return left[0] if len(left) == 1 else None
-        return variant
+        variant, asked = self._variant_of(item), self.together.asked_by(item)
+        if variant is not None or asked is not None:
+            return asked if variant is None else [variant]
+        if item.get_closest_marker("wasm_backends") is None:
+            return None
+        left = selection.left_to(item, self.selection, self.registry.names)
+        return left if len(left) == 1 else None
 
     # What the test lets be seen
 
@@ -369,16 +386,23 @@ class WasmSession:
 
     def facts(self, item: pytest.Item, when: str) -> Facts | None:
         """What a report carries for the summary: what the test ran on, and what was loaded since the last time."""
-        variant = self._variant_of(item)
-        if variant is None:
+        variant, asked = self._variant_of(item), self.together.asked_by(item)
+        if variant is None and asked is None:
             return None
+        at_once = "" if asked is None else self.together.said_of(asked)
+        nothing: Facts = {
+            "variant": variant or ALL_AT_ONCE,
+            "at_once": at_once,
+            "loadings": {},
+            "warnings": [],
+            "membership": None,
+        }
         loadings, warnings = self.modules.take() if self.started else ({}, [])
         membership = self._membership if when == "teardown" else None
         if loadings or warnings or membership:
-            return {"variant": variant, "loadings": loadings, "warnings": warnings, "membership": membership}
+            return {**nothing, "loadings": loadings, "warnings": warnings, "membership": membership}
         # Reports live as long as the session: most share one object.
-        nothing: Facts = {"variant": variant, "loadings": {}, "warnings": [], "membership": None}
-        return self._common.setdefault(variant, nothing)
+        return self._common.setdefault(f"{variant} {at_once}", nothing)
 
     @cached_property
     def tally(self) -> Tally:
@@ -401,14 +425,9 @@ class WasmSession:
 
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else notes(self.selection, self.registry)
-        rows = table(self.tally.rows(variants_of(self.registry.names)))
-        return (
-            rows
-            + (self._agreement.lines() + self.goldens.lines() if rows else [])
-            + self.tally.remarks()
-            + wrote
-            + missing
-        )
+        rows = table(self.tally.rows([*variants_of(self.registry.names), ALL_AT_ONCE]))
+        said = self.tally.at_once() + self._agreement.lines() + self.goldens.lines() if rows else []
+        return rows + said + self.tally.remarks() + wrote + missing
 
     @cached_property
     def _agreement(self) -> Agreement:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FRESH, RELOADED = "fresh", "reloaded"
+# In the summary, tests that do not run on each but ask all.
+ALL_AT_ONCE = "all at once"
 
 
 def variant(backend: str, code: str) -> str:

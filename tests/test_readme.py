@@ -96,6 +96,18 @@ def test_the_example_of_a_golden_writes_what_is_shown(
 
 
 @needs_wheels
+def test_the_example_of_all_at_once_says_what_is_shown(pytester: pytest.Pytester) -> None:
+    (example,) = [block for block in EXAMPLES if "wasm_all" in block]
+    pytester.makepyfile(test_all=example)
+    result = pytester.runpytest_subprocess("--wasm-backends=all")
+    result.assert_outcomes(failed=1)
+    start = README.index(">       everywhere.exports.pick")
+    shown = README[start : README.index("```", start)].splitlines()
+    for line in [line for line in shown if line != "..."]:
+        assert line in result.stdout.lines
+
+
+@needs_wheels
 def test_the_example_of_a_round_trip_runs_as_pasted(pytester: pytest.Pytester) -> None:
     (example,) = [block for block in EXAMPLES if "wasm_round_trip" in block]
     pytester.makepyfile(example)

@@ -72,7 +72,7 @@ def judge(observed: Mapping[str, Observation], level: Level, find: Find = nothin
     if verdict is not None:
         return verdict
     told = {len(observation.events) for observation in observed.values()}
-    exhausted = any(_is_exhausted(event) for sequence in events.values() for event in sequence)
+    exhausted = any(is_exhausted(event) for sequence in events.values() for event in sequence)
     notes: list[str] = []
     verdict = _untold(observed, level, min(told)) or _states(observed, events, level, find, notes)
     if verdict is not None and exhausted:
@@ -84,7 +84,7 @@ def _wanted(events: Sequence[Event], level: Level) -> list[Event]:
     return list(events) if level.host_calls else [event for event in events if event[0] not in HOST_CALLS]
 
 
-def _is_exhausted(event: Event | None) -> bool:
+def is_exhausted(event: Event | None) -> bool:
     """Whether the stack was exhausted, or may have been where the engine does not tell traps apart."""
     if event is None or event[0] not in ("trap", "results"):
         return False
@@ -99,13 +99,13 @@ def _walk(events: Mapping[str, Sequence[Event]], level: Level, find: Find) -> Ve
         found = {name: sequence[place] if place < len(sequence) else None for name, sequence in events.items()}
         (first, *others) = found.values()
         if all(other == first for other in others):
-            exhausted = exhausted or _is_exhausted(first)
+            exhausted = exhausted or is_exhausted(first)
             continue
-        exhausted = exhausted or any(map(_is_exhausted, found.values()))
+        exhausted = exhausted or any(map(is_exhausted, found.values()))
         if equal(list(found.values()), level, find):
             continue
         if exhausted:
-            names = [name for name, event in found.items() if _is_exhausted(event)]
+            names = [name for name, event in found.items() if is_exhausted(event)]
             where = f" on {', '.join(names)}" if names else ""
             return Verdict(INCOMPARABLE, f"the stack was exhausted{where}, at a depth that differs between compilers")
         if all(event is not None and event[0] not in COMING_IN for event in found.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_wasmer.report.table import aligned, counted, size_text
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
         """
 
         variant: str
+        #: What a test that uses `wasm_all` did; "" for one that runs on each backend.
+        at_once: str
         loadings: Mapping[str, Sequence[tuple[str, float, float]]]
         warnings: list[tuple[str, str]]
         membership: Membership | None
@@ -85,6 +88,7 @@ class Tally:
         self._outcomes: dict[str, dict[str, str]] = {}
         self._loadings: dict[str, list[tuple[str, float, float]]] = {}
         self._durations: dict[str, float] = {}
+        self._at_once: dict[str, str] = {}
         # By reason the backends whose artifacts are not stored.
         self._warnings: dict[str, set[str]] = {}
         #: What had to go from the store.
@@ -99,7 +103,10 @@ class Tally:
             self._loadings.setdefault(name, []).extend(loadings)
         for name, reason in facts["warnings"]:
             self._warnings.setdefault(reason, set()).add(name)
-        self._durations[variant] = self._durations.get(variant, 0.0) + report.duration
+        loading = sum(seconds for loadings in facts["loadings"].values() for _, seconds, _ in loadings)
+        self._durations[variant] = self._durations.get(variant, 0.0) + report.duration - loading
+        if facts["at_once"] and report.when == "call" and report.outcome != "skipped":
+            self._at_once[report.nodeid] = facts["at_once"]
         outcomes = self._outcomes.setdefault(variant, {})
         outcome = "xfailed" if report.outcome == "skipped" and hasattr(report, "wasxfail") else report.outcome
         if report.when == "setup":
@@ -113,11 +120,13 @@ class Tally:
         return any(what == "compiled" for loadings in self._loadings.values() for what, _, _ in loadings)
 
     def rows(self, order: Sequence[str]) -> list[Row]:
-        """One row per backend that ran a test."""
-        return [self._row(name) for name in order if self._outcomes.get(name)]
+        """One row per backend that ran a test, or loaded a module for one that asked all at once."""
+        if not any(self._outcomes.values()):
+            return []
+        return [self._row(name) for name in order if self._outcomes.get(name) or self._loadings.get(name)]
 
     def _row(self, name: str) -> Row:
-        outcomes = list(self._outcomes[name].values())
+        outcomes = list(self._outcomes.get(name, {}).values())
         loadings = self._loadings.get(name, [])
         kinds = [what for what, _, _ in loadings]
         compiling = sum(seconds for what, seconds, _ in loadings if what == "compiled")
@@ -132,8 +141,13 @@ class Tally:
             kinds.count("refused"),
             compiling,
             sum(saved for _, _, saved in loadings),
-            max(0.0, self._durations[name] - sum(seconds for _, seconds, _ in loadings)),
+            max(0.0, self._durations.get(name, 0.0)),
         )
+
+    def at_once(self) -> list[str]:
+        """How many tests asked their backends at once, and how many."""
+        counts = Counter(self._at_once.values())
+        return [f"wasm: {counted(count, 'test')} {said}" for said, count in counts.items()]
 
     def remarks(self) -> list[str]:
         """What the table cannot say."""

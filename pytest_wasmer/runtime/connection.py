@@ -89,57 +89,75 @@ class Connection:
     # The operations of the executor, typed
 
     def convert(self, wat: str, about: str) -> bytes:
+        __tracebackhide__ = True
         return self.request("convert", wat, about=about)  # type: ignore[no-any-return]
 
     def compile(self, wasm: bytes, about: str) -> tuple[int, Description]:
+        __tracebackhide__ = True
         return self.request("compile", wasm, about=about)  # type: ignore[no-any-return]
 
     def load(self, place: Place, about: str) -> tuple[int, float, Description]:
+        __tracebackhide__ = True
         return self.request("load", *place, about=about)  # type: ignore[no-any-return]
 
     def store(self, place: Place, wasm: bytes, about: str) -> tuple[int, float, str, Description]:
+        __tracebackhide__ = True
         return self.request("store", *place, wasm, about=about)  # type: ignore[no-any-return]
 
     def reload(self, wasm: bytes, about: str) -> tuple[int, float, str, Description]:
+        __tracebackhide__ = True
         return self.request("reload", wasm, about=about)  # type: ignore[no-any-return]
 
     def serialize(self, module: int, about: str) -> bytes:
+        __tracebackhide__ = True
         return self.request("serialize", module, about=about)  # type: ignore[no-any-return]
 
     def deserialize(self, artifact: bytes, about: str) -> tuple[int, Description]:
+        __tracebackhide__ = True
         return self.request("deserialize", artifact, about=about)  # type: ignore[no-any-return]
 
     def custom_sections(self, module: int, name: str, about: str) -> list[bytes]:
+        __tracebackhide__ = True
         return self.request("custom_sections", module, name, about=about)  # type: ignore[no-any-return]
 
     def instantiate(self, module: int, imports: Sequence[tuple[int, int]], about: str) -> int:
+        __tracebackhide__ = True
         return self.request("instantiate", module, imports, about=about)  # type: ignore[no-any-return]
 
     def make_memory(self, minimum: int, maximum: int | None, about: str) -> int:
+        __tracebackhide__ = True
         return self.request("make_memory", minimum, maximum, about=about)  # type: ignore[no-any-return]
 
     def read(self, memory: int, offset: int, length: int, about: str) -> bytes:
+        __tracebackhide__ = True
         return self.request("read", memory, offset, length, about=about)  # type: ignore[no-any-return]
 
     def write(self, memory: int, offset: int, data: bytes, about: str) -> None:
+        __tracebackhide__ = True
         self.request("write", memory, offset, data, about=about)
 
     def digest(self, memory: int, about: str) -> bytes:
+        __tracebackhide__ = True
         return self.request("digest", memory, about=about)  # type: ignore[no-any-return]
 
     def memory_pages(self, memory: int, about: str) -> int:
+        __tracebackhide__ = True
         return self.request("memory_pages", memory, about=about)  # type: ignore[no-any-return]
 
     def grow(self, memory: int, pages: int, about: str) -> int:
+        __tracebackhide__ = True
         return self.request("grow", memory, pages, about=about)  # type: ignore[no-any-return]
 
     def make_global(self, value_type: str, mutable: bool, value: int, about: str) -> int:
+        __tracebackhide__ = True
         return self.request("make_global", value_type, mutable, value, about=about)  # type: ignore[no-any-return]
 
     def get_global(self, handle: int, about: str) -> int:
+        __tracebackhide__ = True
         return self.request("get_global", handle, about=about)  # type: ignore[no-any-return]
 
     def set_global(self, handle: int, value: int, about: str) -> None:
+        __tracebackhide__ = True
         self.request("set_global", handle, value, about=about)
 
     def watch(self, folder: str) -> None:
@@ -149,7 +167,9 @@ class Connection:
             self.request("watch", folder, about="nothing yet")
 
     def states(self, handles: Sequence[int], about: str) -> list[str]:
+        __tracebackhide__ = True
         return self.request("states", handles, about=about)  # type: ignore[no-any-return]
 
     def table_size(self, handle: int, about: str) -> int:
+        __tracebackhide__ = True
         return self.request("table_size", handle, about=about)  # type: ignore[no-any-return]

@@ -48,7 +48,8 @@ class InstanceLost(EngineLost):
     def __str__(self) -> str:
         return (
             f"{self.request} is gone: its {self.backend} engine process was lost earlier ({self.cause})\n"
-            "Make it in the test, or in a fixture that uses wasm_instance or wasm_module: those are made anew."
+            "Make it in the test, or in a fixture that uses wasm_instance, wasm_module or wasm_all: "
+            "those are made anew."
         )
 
 

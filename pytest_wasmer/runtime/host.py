@@ -68,11 +68,16 @@ class HostCalls:
                 finally:
                     self.depth = depth
             except BaseException as error:
-                token = next(self._numbers)
-                self._raised[token] = error
+                token = self.keep(error)
             raise HostRaised(token)
 
         return serve
+
+    def keep(self, error: BaseException) -> int:
+        """The token of an exception that sets out on its way through Wasm."""
+        token = next(self._numbers)
+        self._raised[token] = error
+        return token
 
     def take(self, token: int) -> BaseException | None:
         """The exception that is on its way under this token: the very object."""

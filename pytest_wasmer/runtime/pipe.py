@@ -74,13 +74,7 @@ class PipeConnection(Connection):
         """Its answer is the one whose length follows from the request alone."""
         __tracebackhide__ = True
         kind = wire.OPERATIONS["read"]
-
-        def unpack(body: bytes) -> bytes:
-            if len(body) != length:
-                raise wire.Nonsense(f"{len(body)} bytes of a memory instead of {length}")
-            return body
-
-        return self._ask(kind.code, kind.arguments.pack(memory, offset, length), unpack, about)  # type: ignore[no-any-return]
+        return self._ask(kind.code, kind.arguments.pack(memory, offset, length), wire.exactly(length), about)  # type: ignore[no-any-return]
 
     def caller(
         self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
@@ -178,13 +172,7 @@ class PipeConnection(Connection):
     def _serve_host_call(self, sequence: int, body: bytes) -> None:
         """Answers a host call. Raises what the host function raised only where the engine process was lost in it."""
         __tracebackhide__ = True
-        try:
-            (number,) = wire.HANDLE.unpack_from(body)
-            function = self.hosts.get(number)
-            params, results = (function.type[1], function.type[2]) if function else ((), ())
-            values = self._codec(params).unpack(body[wire.HANDLE.size :]) if function else ()
-        except NONSENSE as error:
-            raise wire.Nonsense(str(error)) from None
+        number, values, results = self._host_call(body)
         try:
             answer = self._codec(results).pack(self.hosts.server(number)(values))
         except HostRaised as raised:
@@ -195,6 +183,16 @@ class PipeConnection(Connection):
         if lost_with is not None:
             raise lost_with
         self._frames.write(outcome, sequence, answer)
+
+    def _host_call(self, body: bytes) -> tuple[int, Values, tuple[str, ...]]:
+        """The number of the host function that is called, its arguments, and the types of its results."""
+        try:
+            (number,) = wire.HANDLE.unpack_from(body)
+            function = self.hosts.get(number)
+            params, results = (function.type[1], function.type[2]) if function else ((), ())
+            return number, self._codec(params).unpack(body[wire.HANDLE.size :]) if function else (), results
+        except NONSENSE as error:
+            raise wire.Nonsense(str(error)) from None
 
     def _exception(self, outcome: int, answer: bytes) -> BaseException:
         if outcome == wire.TRAPPED:

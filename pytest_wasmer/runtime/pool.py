@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from pytest_wasmer.agreement.observe import Recorder
@@ -27,7 +28,7 @@ class EnginePool:
         self._losses: list[EngineLost] = []
         self._outputs: dict[str, str] = {}
         self._starting = Lock()
-        self._running: str | None = None
+        self._running: Collection[str] | None = None
         self._recorded: str | None = None
         self._recorder: Recorder | None = None
 
@@ -76,9 +77,9 @@ class EnginePool:
         outputs, self._outputs = self._outputs, {}
         return outputs, losses
 
-    def only(self, backend: str | None) -> None:
-        """While a test of that backend runs the other engines refuse requests. None: nothing is refused."""
-        self._running = backend
+    def only(self, backends: Collection[str] | None) -> None:
+        """While a test of those backends runs the other engines refuse requests. None: nothing is refused."""
+        self._running = backends
         for connection in self._made:
             self._tell(connection)
 
@@ -91,7 +92,8 @@ class EnginePool:
     def _tell(self, connection: Connection) -> None:
         connection.recorder = self._recorder if self._recorded in (None, connection.backend) else None
         running = self._running
-        connection.test_runs_on = running if running is not None and running != connection.backend else ""
+        others = running is not None and connection.backend not in running
+        connection.test_runs_on = ", ".join(running or ()) if others else ""
 
     def settle(self) -> None:
         for connection in self._connections.values():

@@ -391,6 +391,17 @@ def _operations(*rows: tuple[str, Layout, Layout]) -> dict[str, Operation]:
     return {name: Operation(name, FIRST_REQUEST + index, *layouts) for index, (name, *layouts) in enumerate(rows)}
 
 
+def exactly(length: int) -> Callable[[bytes], bytes]:
+    """Unpacks the answer to "read", whose length follows from the request alone."""
+
+    def unpack(body: bytes) -> bytes:
+        if len(body) != length:
+            raise Nonsense(f"{len(body)} bytes of a memory instead of {length}")
+        return body
+
+    return unpack
+
+
 _NOTHING, _A_HANDLE, _BYTES = Layout(""), Layout("I"), Layout("", "bytes")
 
 OPERATIONS = _operations(

@@ -83,6 +83,11 @@ class Module:
             return self
         return Module(self._code, self._wasm, self.digest, path, self._parts, identity)
 
+    def loaded(self) -> Loaded:
+        """Where its code is now: loaded again where its engine process was lost."""
+        __tracebackhide__ = True
+        return self._code.loaded(self.path)
+
     @property
     def name(self) -> str:
         """From the name section, "" without one."""
@@ -134,7 +139,7 @@ class Module:
     def serialize(self) -> bytes:
         """The artifact: this module's native code, as this backend stores it."""
         __tracebackhide__ = True
-        loaded = self._code.loaded(self.path)
+        loaded = self.loaded()
         return loaded.connection.serialize(loaded.handle, f"serialize of {self.path}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -156,7 +161,7 @@ class Module:
         whatever a host function raises meanwhile.
         """
         __tracebackhide__ = True
-        loaded = self._code.loaded(self.path)
+        loaded = self.loaded()
         connection = loaded.connection
         linked = link(self._imports, imports or {}, connection, self.path)
         owner = Owner(connection, self.path, self.identity, tuple(self._exports))

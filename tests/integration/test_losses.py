@@ -200,7 +200,8 @@ def test_use_of_a_dead_instance_says_so(fakes: pytest.Pytester) -> None:
         [
             "E *InstanceLost: call of 'add' of <bytes> is gone: its fake-b engine process was lost earlier "
             "(killed by SIGABRT)",
-            "E *Make it in the test, or in a fixture that uses wasm_instance or wasm_module: those are made anew.",
+            "E *Make it in the test, or in a fixture that uses wasm_instance, wasm_module or wasm_all: "
+            "those are made anew.",
         ]
     )
 

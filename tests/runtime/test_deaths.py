@@ -244,7 +244,7 @@ def test_later_use(processes: EnginePool) -> None:
         kept(1, 2)
     assert str(gone.value) == (
         "call of 'sum' of m.wasm is gone: its fake-a engine process was lost earlier (exit status 3)\n"
-        "Make it in the test, or in a fixture that uses wasm_instance or wasm_module: those are made anew."
+        "Make it in the test, or in a fixture that uses wasm_instance, wasm_module or wasm_all: those are made anew."
     )
     with pytest.raises(InstanceLost, match=r"^function 'sum' of m\.wasm is gone: .* \(exit status 3\)"):
         kept.map([(1, 2)])
