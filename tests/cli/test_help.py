@@ -54,8 +54,9 @@ options:
   --strict          all must give the same bytes
   --json            print JSON instead of a table
 
-Exit status: 0 nothing found, 1 something found, 2 something could not be checked. Code of
-singlepass and shared objects (-dylib) may differ each time; that counts with --strict only.
+Exit status: 0 nothing found, 1 something found, 2 something could not be checked, or no call of a
+module's functions observed. Code of singlepass and shared objects (-dylib) may differ each time;
+that counts with --strict only.
 """,
     "compile": """\
 usage: pytest-wasmer compile [-h] --backend NAME -o OUT FILE
