@@ -93,7 +93,7 @@ usage: pytest-wasmer cache [-h] [--dir DIR] ACTION ...
 options:
   -h, --help  show this help message and exit
   --dir DIR   default: PYTEST_WASMER_CACHE_DIR, else in the user's cache directory, as pytest
-              --wasm-cache-dir
+              --wasm-cache-dir; what an ini file says (wasm_cache_dir) is not read here
 
 actions:
   ACTION
