@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_wasmer.checks import CheckFailed, check_reproducible, check_round_trip
 from pytest_wasmer.cli.engines import Engines, add_backends
 from pytest_wasmer.report.table import aligned
-from pytest_wasmer.runtime.errors import WasmError
+from pytest_wasmer.runtime.errors import EngineLost, WasmError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -92,6 +92,8 @@ def _checked(engines: Engines, backend: str, file: str, options: Namespace) -> R
     try:
         module = engines.load(backend, file)
         return _reproduced(module, _round_tripped(module, result, options.seed), strict=options.strict)
+    except EngineLost as loss:
+        return result._replace(error=loss.account)
     except WasmError as error:
         return result._replace(error=str(error))
 

@@ -79,7 +79,7 @@ Loads the artifact into an engine that has no compiler, and prints what the func
 positional arguments:
   ARTIFACT
   FUNCTION
-  ARGS        numbers: 42, -1, 0xff, 1.5, inf, nan
+  ARGS        numbers: 42, -0xff, 1.5, -inf, nan
 
 options:
   -h, --help  show this help message and exit
