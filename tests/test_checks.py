@@ -158,7 +158,8 @@ DEEP = """(module
   (func (export "depth of it") (result i32) (global.get $depth)))"""
 
 
-def test_what_an_exhausted_stack_leaves_is_not_compared(wheel: Connection) -> None:
+def test_what_an_exhausted_stack_leaves_is_not_compared(wheel: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "LIMIT", checks.MORE)  # the trap of a deep stack takes its time on a busy machine
     kind = "UNKNOWN" if wheel.backend in MUTE else "STACK_OVERFLOW"
     deep = load(wheel, DEEP)
     said = f"deep: deep() ended in {kind}: {VARIES}"
