@@ -8,32 +8,24 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from functools import partial, wraps
-from threading import Timer
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_wasmer.artifacts.sections import difference
-from pytest_wasmer.edges import Call, call_text, derived_calls
-from pytest_wasmer.engines.api import Trapped
-from pytest_wasmer.runtime.errors import EngineLost, WasmError
-from pytest_wasmer.runtime.pipe import PipeConnection
+from pytest_wasmer.behaviour import Event, Observed, maker, observe
+from pytest_wasmer.edges import Call, derived_calls, uncallable
+from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.runtime.process import NO_MORE
 from pytest_wasmer.wasm import binary
-from pytest_wasmer.wasm.externs import Extern
-from pytest_wasmer.wasm.function import Function
-from pytest_wasmer.wasm.host import Caller
 from pytest_wasmer.wasm.loading import Code, Fresh
 from pytest_wasmer.wasm.module import Module, reloaded
-from pytest_wasmer.wasm.state import state
-from pytest_wasmer.wasm.stubs import stand_ins, unmakeable
-from pytest_wasmer.wasm.traps import Trap
+from pytest_wasmer.wasm.stubs import unmakeable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.wasm.imports import Imports
-    from pytest_wasmer.wasm.instance import Instance
 
 # Seconds that one sequence of calls on fresh code may take; longer ones are not observed. Reloaded code, which did end
 # when it was fresh, gets more, so that a busy machine makes no difference.
@@ -60,7 +52,7 @@ class CheckFailed(WasmError, AssertionError):
 
 
 class RoundTrip(NamedTuple):
-    """What was compared and found equal. `calls`: how many were observed; `unobserved`: what was not, and why."""
+    """What was compared and found equal. `calls`: how many ended, and how; `unobserved`: what was not seen, and why."""
 
     calls: int
     unobserved: tuple[str, ...]
@@ -72,10 +64,6 @@ class Reproducibility(NamedTuple):
     equal: bool
     difference: str = ""
     excuse: str = ""
-
-
-# An event is a tuple that begins with what it is called in messages.
-Event = tuple[Any, ...]
 
 
 def check_round_trip(
@@ -99,10 +87,8 @@ def check_round_trip(
     __tracebackhide__ = True
     artifact = module.serialize()
     sections = list(binary.custom_sections(module.wasm, module.path))
-    sequences = derived_calls(module.exports, seed) if calls is None else [_given(module, calls)]
-    make_imports = _maker(module, imports)
-    if make_imports is None:
-        sequences = []
+    sequences, unobserved = _sequences(module, calls, imports, seed)
+    make_imports = maker(module, imports)
     with _bench(module) as compiling, tempfile.TemporaryDirectory() as elsewhere:
         compiled = compiling.fresh()
         reference = _structure(compiled, sections)
@@ -116,17 +102,32 @@ def check_round_trip(
                 _compare(module, step, [reference], [_structure(_loading(module, step, load), sections)])
                 if load().serialize() != artifact:
                     raise CheckFailed(step, f"{module.path} on {module.backend}, {step}: it serializes to other bytes")
-            observed, stuck = _observe_fresh(compiled, sequences, make_imports, derived=calls is None)
+            observed, unseen = _observe_fresh(compiled, sequences, make_imports, derived=calls is None)
             for step, load in steps[1:]:
-                for sequence, events in observed:
-                    again = _observe(load, sequence, make_imports, MORE)
-                    _compare(module, step, events, [("it did not end",)] if again is None else again)
-    missing = (
-        [f"its calls: it imports {unmakeable(module.imports)}, which Python cannot make"]
-        if make_imports is None
-        else []
-    )
-    return RoundTrip(sum(len(sequence) for sequence, _ in observed), (*missing, *stuck))
+                for sequence, seen in observed:
+                    again = observe(load, sequence, make_imports, MORE)
+                    _compare(module, step, seen.events, [("it did not end",)] if again is None else again.events)
+    done = RoundTrip(sum(seen.calls for _, seen in observed), (*unobserved, *unseen))
+    if calls and not done.calls:
+        raise WasmError(
+            f"{module.path} on {module.backend}: none of the given calls was observed, so that nothing was compared: "
+            + "; ".join(done.unobserved)
+        )
+    return done
+
+
+def _sequences(
+    module: Module, calls: Sequence[tuple[Any, ...]] | None, imports: Any, seed: int
+) -> tuple[Sequence[Sequence[Call]], list[str]]:
+    """What is to be called, each sequence on an instance of its own; and what of the module cannot be, and why."""
+    if calls is None:
+        sequences, unobserved = derived_calls(module.exports, seed), uncallable(module.exports)
+    else:
+        sequences, unobserved = [[(str(name), arguments) for name, *arguments in calls]], []  # type: ignore[misc]
+    reason = unmakeable(module.imports) if imports is None else ""
+    if reason and sequences:
+        return [], [*unobserved, f"its calls: it {reason}"]
+    return sequences, unobserved
 
 
 def check_reproducible(module: Module, *, strict: bool = False) -> Reproducibility:
@@ -255,114 +256,28 @@ def _event_text(event: Event) -> str:
     return text if len(text) <= 500 else text[:500] + " ..."
 
 
-# Observing
-
-
-def _given(module: Module, calls: Sequence[tuple[Any, ...]]) -> list[Call]:
-    return [(str(name), arguments) for name, *arguments in calls]  # type: ignore[misc]
-
-
 def _observe_fresh(
     module: Module, sequences: Sequence[Sequence[Call]], make_imports: Any, *, derived: bool
-) -> tuple[list[tuple[Sequence[Call], list[Event]]], list[str]]:
-    """What each sequence lets be seen, and which cannot be observed since they do not end."""
+) -> tuple[list[tuple[Sequence[Call], Observed]], list[str]]:
+    """What each sequence lets be seen, and what there is that cannot be observed, with the reason."""
     __tracebackhide__ = True
-    observed: list[tuple[Sequence[Call], list[Event]]] = []
-    stuck: list[str] = []
+    observed: list[tuple[Sequence[Call], Observed]] = []
+    unseen: list[str] = []
+    stuck = 0
     for sequence in sequences:
-        if len(stuck) >= STUCK_LIMIT:
-            stuck.append(f"{sequence[0][0]}: after {STUCK_LIMIT} that did not end no more were tried")
+        if stuck >= STUCK_LIMIT:
+            unseen.append(f"{sequence[0][0]}: after {STUCK_LIMIT} that did not end no more were tried")
             continue
-        events = _observe(lambda: module, sequence, make_imports, LIMIT if derived else MORE)
-        if events is None and not derived:
+        seen = observe(lambda: module, sequence, make_imports, LIMIT if derived else MORE)
+        if seen is None and not derived:
             raise WasmError(
                 f"{module.path} on {module.backend}: the given calls did not end within {MORE:g} s, so that nothing "
                 "was compared"
             )
-        if events is None:
-            stuck.append(f"{sequence[0][0]}: did not end within {LIMIT:g} s with arguments derived from its type")
+        if seen is None:
+            stuck += 1
+            unseen.append(f"{sequence[0][0]}: did not end within {LIMIT:g} s with arguments derived from its type")
         else:
-            observed.append((sequence, events))
-    return observed, stuck
-
-
-def _observe(
-    load: Callable[[], Module], sequence: Sequence[Call], make_imports: Any, limit: float
-) -> list[Event] | None:
-    """What calls on a new instance let the outside see; None if that takes longer than `limit` seconds."""
-    __tracebackhide__ = True
-    module = load()
-    events: list[Event] = []
-    connection = module._code.loaded(module.path).connection
-    assert isinstance(connection, PipeConnection)
-    late: list[bool] = []
-
-    def stop() -> None:
-        late.append(True)
-        connection.kill()
-
-    timer = Timer(limit, stop)
-    timer.start()
-    try:
-        instance = module.instantiate(make_imports(events))
-        for name, arguments in sequence:
-            _observe_call(instance, name, arguments, events)
-        events += state(instance)
-    except Trap as trap:
-        events.append(("the start", trap.kind.name))
-    except EngineLost as loss:
-        events.append(("the engine process was lost", loss.cause))
-    finally:
-        timer.cancel()
-    return None if late else events
-
-
-def _observe_call(instance: Instance, name: str, arguments: Sequence[Any], events: list[Event]) -> None:
-    __tracebackhide__ = True
-    function = instance.exports[name]
-    assert isinstance(function, Function)
-    values = tuple(arguments) if isinstance(arguments, tuple) else function._to_bits(arguments)
-    said = call_text(function, values)
-    try:
-        events.append((said, *function._native(values)))
-    except Trapped as trapped:
-        events.append((said, trapped.kind))
-    except EngineLost:
-        raise
-    except Exception as error:  # of a host function
-        events.append((said, type(error).__name__, str(error)))
-
-
-# Imports
-
-
-def _maker(module: Module, given: Any) -> Callable[[list[Event]], Any] | None:
-    """What makes the imports of one instance, and notes host calls; None where Python cannot make them."""
-    if given is not None:
-        return lambda events: _noting(given() if callable(given) else given, events)
-    if unmakeable(module.imports):
-        return None
-    return lambda events: _noting(stand_ins(module.imports), events)
-
-
-def _noting(imports: Any, events: list[Event]) -> Any:
-    """The same, each call of a Python function noted with its arguments and result."""
-
-    def noted(label: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            result = function(*arguments)
-            shown = [argument for argument in arguments if not isinstance(argument, Caller)]
-            events.append((f"host call {label}", repr(shown), repr(result)))
-            return result
-
-        return wraps(function)(call)
-
-    return {
-        space: {
-            name: value if isinstance(value, Extern) or not callable(value) else noted(f"{space}.{name}", value)
-            for name, value in names.items()
-        }
-        if isinstance(names, Mapping)
-        else names
-        for space, names in imports.items()
-    }
+            observed.append((sequence, seen))
+            unseen += [seen.unobserved] if seen.unobserved else []
+    return observed, list(dict.fromkeys(unseen))

@@ -82,6 +82,16 @@ def derived_calls(exports: Mapping[str, ExternType], seed: int = 0, each: int = 
     return [_sequence(name, type_, f"{seed}/{name}", each) for name, type_ in exports.items() if is_callable(type_)]
 
 
+def uncallable(exports: Mapping[str, ExternType]) -> list[str]:
+    """What exported functions `derived_calls` leaves out, and why."""
+    functions = {name: type_ for name, type_ in exports.items() if isinstance(type_, FunctionType)}
+    return [
+        f"{name}: its type has references, which Python cannot pass: {type_}"
+        for name, type_ in functions.items()
+        if not is_callable(type_)
+    ]
+
+
 def is_callable(type_: ExternType) -> bool:
     """Whether it is a function that Python can call."""
     return isinstance(type_, FunctionType) and not {*type_.params, *type_.results} & {*REFERENCE_TYPES}

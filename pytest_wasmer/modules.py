@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_wasmer import settings
 from pytest_wasmer.artifacts.key import parts_of
 from pytest_wasmer.report.waiting import waiting
@@ -16,8 +18,6 @@ from pytest_wasmer.wasm.module import Loader, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from pytest_wasmer.artifacts.key import Parts
     from pytest_wasmer.artifacts.store import Entry, Shelf, Store
@@ -49,8 +49,8 @@ class Modules:
         self._shelves: dict[str, Shelf | None] = {}
         self._known_parts: dict[str, Parts] = {}
         self._loadings: dict[str, list[Loading]] = {}
-        self._warnings: list[str] = []
-        self._warned: set[str] = set()
+        self._warnings: list[tuple[str, str]] = []
+        self._warned: set[tuple[str, str]] = set()
 
     def load(self, variant: str, connect: Callable[[], Connection], source: Source) -> Module:
         __tracebackhide__ = True
@@ -70,12 +70,13 @@ class Modules:
     def _tell(self, variant: str, loading: Loading) -> None:
         self._loadings.setdefault(variant, []).append(loading)
 
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            self._warnings.append(text)
+    def _warn(self, backend: str, reason: str) -> None:
+        """Why artifacts of a backend, "" for all, are not stored."""
+        if (backend, reason) not in self._warned:
+            self._warned.add((backend, reason))
+            self._warnings.append((backend, reason))
 
-    def take(self) -> tuple[dict[str, list[tuple[str, float, float]]], list[str]]:
+    def take(self) -> tuple[dict[str, list[tuple[str, float, float]]], list[tuple[str, str]]]:
         """By variant what was loaded (as plain tuples, for reports), and what is to be said, since the last time."""
         loadings, self._loadings = self._loadings, {}
         warnings, self._warnings = self._warnings, []
@@ -96,7 +97,7 @@ class Modules:
         try:
             return open_store(root, seal_file())
         except Unusable as unusable:
-            self._warn(f"artifacts are not stored: {unusable}")
+            self._warn("", str(unusable))
             return None
 
     def _shelf(self, variant: str) -> Shelf | None:
@@ -117,10 +118,18 @@ class Modules:
     def _parts(self, variant: str) -> Parts:
         backend = backend_in(variant)
         if backend not in self._known_parts:
-            added = self._config.hook.pytest_wasmer_key_parts(config=self._config)
-            extra = {name: value for parts in added for name, value in parts.items()}
-            self._known_parts[backend] = parts_of(self._registry.availability(backend), extra)
+            self._known_parts[backend] = parts_of(self._registry.availability(backend), self._added_parts())
         return self._known_parts[backend]
+
+    def _added_parts(self) -> dict[str, str]:
+        """What plugins add. Raises pytest.UsageError."""
+        added = self._config.hook.pytest_wasmer_key_parts(config=self._config)
+        for parts in added:
+            if not isinstance(parts, dict) or not all(isinstance(text, str) for pair in parts.items() for text in pair):
+                raise pytest.UsageError(
+                    f"the hook pytest_wasmer_key_parts returned {parts!r}: it is to be a dict of str"
+                )
+        return {name: value for parts in added for name, value in parts.items()}
 
     def evict(self) -> list[Entry]:
         """Delete what is too old or too much, least recently used first; never what may be in use."""
@@ -129,7 +138,12 @@ class Modules:
             return []
         size = settings.size_in_bytes(settings.CACHE_MAX_SIZE, self._settings.cache_max_size)
         age = settings.days(settings.CACHE_MAX_AGE, self._settings.cache_max_age)
-        in_use = {path for shelf in self._shelves.values() if shelf is not None for path in shelf.used}
-        entries = store.prunable(size, age * 86400, in_use)
-        store.remove(entries)
-        return entries
+        return store.remove(store.prunable(size, age * 86400, self._used()))
+
+    def note_use(self) -> None:
+        """Of what this process used, for the one that evicts: with xdist another one does."""
+        if self._used() and self.store is not None:
+            self.store.note_use(self._used())
+
+    def _used(self) -> set[str]:
+        return {path for shelf in self._shelves.values() if shelf is not None for path in shelf.used}

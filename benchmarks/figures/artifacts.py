@@ -271,8 +271,8 @@ class Session:
         self._shelf.store.discard(self.place(file))
 
 
-def _not_stored(why: str) -> None:
-    raise RuntimeError(why)
+def _not_stored(backend: str, why: str) -> None:
+    raise RuntimeError(f"{backend}: {why}")
 
 
 @contextmanager

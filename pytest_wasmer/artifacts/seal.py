@@ -34,17 +34,30 @@ def seal_key(file: Path) -> bytes:
     raise OSError(f"{file} cannot be made")
 
 
+def present_key(file: Path) -> bytes:
+    """The key, or b"" where there is none that nobody else could have read. Raises OSError."""
+    key, good = _found(file)
+    return key if key is not None and good else b""
+
+
 def _read(file: Path) -> bytes | None:
+    key, good = _found(file)
+    if good:
+        return key
+    if key is not None:
+        with suppress(FileNotFoundError):
+            file.unlink()
+    return None
+
+
+def _found(file: Path) -> tuple[bytes | None, bool]:
+    """What is in the file, and whether it is a key to be used."""
     try:
         with open(file, "rb") as stream:
             status, key = os.fstat(stream.fileno()), stream.read(SIZE + 1)
     except FileNotFoundError:
-        return None
-    if len(key) == SIZE and _is_private(status):
-        return key
-    with suppress(FileNotFoundError):
-        file.unlink()
-    return None
+        return None, False
+    return key, len(key) == SIZE and _is_private(status)
 
 
 def _is_private(status: os.stat_result) -> bool:

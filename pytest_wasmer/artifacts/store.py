@@ -1,6 +1,6 @@
 """The directory of stored artifacts: where an entry is, who may write it, which ones go when it grows too large.
 
-    <root>/CACHEDIR.TAG, .gitignore
+    <root>/CACHEDIR.TAG, .gitignore            in v1 where the root holds other things than the store
     <root>/v1/<module digest>/<key>.artifact     see `entry`
                               <key>.uses         a byte per use; its time is that of the last use
                               <key>.lock         held while somebody compiles for this key
@@ -21,22 +21,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_wasmer.artifacts import entry
 from pytest_wasmer.artifacts.key import parts_from
-from pytest_wasmer.artifacts.seal import seal_key
+from pytest_wasmer.artifacts.seal import present_key, seal_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from pytest_wasmer.artifacts.key import Parts
 
 VERSION = "v1"
+CLEARED = f"{VERSION}.deleted-"
 ARTIFACT = ".artifact"
 LOCK = ".lock"
 # Seconds within which whatever was used or written may be in use by another session.
 GRACE = 3600.0
 LOCK_POLL = 0.05
-CACHEDIR_TAG = (
-    "Signature: 8a477f597d28d172789f06886806bc55\n# Artifacts of pytest-wasmer: https://bford.info/cachedir/\n"
-)
+# So that backups and version control pass over what is here.
+MARKS = {
+    "CACHEDIR.TAG": (
+        "Signature: 8a477f597d28d172789f06886806bc55\n# Artifacts of pytest-wasmer: https://bford.info/cachedir/\n"
+    ),
+    ".gitignore": "*\n",
+}
 
 
 class Unusable(Exception):
@@ -153,30 +158,50 @@ class Store:
                 excess -= item.size
         return found
 
-    def remove(self, entries: Collection[Entry]) -> None:
-        """Delete these, and what interrupted writers left."""
-        for item in entries:
-            for path in (item.path, Path(entry.uses(str(item.path))), item.path.with_suffix(LOCK)):
-                with suppress(OSError):
-                    path.unlink()
+    def remove(self, entries: Collection[Entry]) -> list[Entry]:
+        """Delete these, and what interrupted writers left. Those that are gone."""
+        gone = [item for item in entries if _is_deleted(item.path)]
+        for item in gone:
+            for path in (Path(entry.uses(str(item.path))), item.path.with_suffix(LOCK)):
+                _is_deleted(path)
         long_ago = time.time() - GRACE
         for path in list(self._files(entry.TEMPORARY)):
             with suppress(OSError):
                 if path.stat().st_mtime < long_ago:
                     path.unlink()
-        for folder in {item.path.parent for item in entries}:
+        for folder in {item.path.parent for item in gone}:
             with suppress(OSError):  # not empty
                 folder.rmdir()
+        return gone
 
     def discard(self, place: Place) -> None:
         """Delete one entry."""
         with suppress(OSError):
             os.unlink(place.path)
 
+    def note_use(self, paths: Collection[str]) -> None:
+        """These entries are in use now: nobody evicts them within `GRACE` seconds."""
+        for path in paths:
+            with suppress(OSError):
+                if os.path.exists(path):
+                    Path(entry.uses(path)).touch()
+
     def clear(self) -> None:
         """Delete all. Raises OSError where that fails."""
-        if self._top.exists():
-            shutil.rmtree(self._top)
+        # Away first: sessions that run write on, and would fill what is being emptied.
+        away = self.root / f"{CLEARED}{os.getpid()}-{time.monotonic_ns()}"
+        with suppress(FileNotFoundError):
+            self._top.rename(away)
+        for folder in self.root.glob(f"{CLEARED}*"):
+            shutil.rmtree(folder, ignore_errors=folder != away)
+
+
+def _is_deleted(path: Path) -> bool:
+    """Delete a file, if that is allowed. Whether it is gone."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        return True
+    return False
 
 
 def open_store(root: Path, seal_file: Path) -> Store:
@@ -184,16 +209,32 @@ def open_store(root: Path, seal_file: Path) -> Store:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check(root)
-        for name, text in (("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", "*\n")):
-            with suppress(OSError):  # read-only: good for reading
-                if not (root / name).exists():
-                    (root / name).write_text(text)
+        # Somebody's own directory is not to vanish from version control.
+        marked = root if {VERSION, *MARKS}.issuperset(os.listdir(root)) else root / VERSION
         (root / VERSION).mkdir(mode=0o700, exist_ok=True)
         _check(root / VERSION)
     except OSError as error:
         raise Unusable(f"{error.filename or root}: {error.strerror}") from None
+    for name, text in MARKS.items():
+        with suppress(OSError):  # read-only: good for reading
+            if not (marked / name).exists():
+                (marked / name).write_text(text)
+    return _sealed(root, seal_file, seal_key)
+
+
+def look_into(root: Path, seal_file: Path) -> Store:
+    """The store in a directory as it is, of which nothing is made where there is none. Raises `Unusable`."""
+    for folder in (root, root / VERSION):
+        if os.path.lexists(folder):
+            _check(folder)
+            if not folder.is_dir():
+                raise Unusable(f"{folder} is no directory")
+    return _sealed(root, seal_file, present_key)
+
+
+def _sealed(root: Path, seal_file: Path, key: Callable[[Path], bytes]) -> Store:
     try:
-        return Store(root, seal_key(seal_file))
+        return Store(root, key(seal_file))
     except OSError as error:
         raise Unusable(f"the seal key {seal_file}: {error.strerror or error}") from None
 

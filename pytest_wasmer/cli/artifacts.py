@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,9 @@ def add(commands: Commands) -> None:
     )
     running.add_argument("artifact", type=Path, metavar="ARTIFACT")
     running.add_argument("function", metavar="FUNCTION")
-    running.add_argument("arguments", nargs="*", metavar="ARGS", help="numbers: 42, -1, 0xff, 1.5, inf, nan")
+    running.add_argument("arguments", nargs="*", metavar="ARGS", help="numbers: 42, -0xff, 1.5, -inf, nan")
+    # What argparse takes for a number and not for an option: by itself, decimal digits only.
+    running._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
     running.add_argument(
         "--trust", action="store_true", help="run a file that has no sidecar: you know where it comes from"
     )
@@ -52,6 +56,10 @@ def compile_(options: Namespace) -> int:
         (backend, *more) = engines.select(options.backend)
         if more:
             raise WasmError(f"--backend={options.backend} names {1 + len(more)} backends: name one")
+        if options.output.exists() and Path(options.file).exists() and os.path.samefile(options.output, options.file):
+            raise WasmError(
+                f"{options.output} is the module itself, which its artifact would replace: name another file"
+            )
         module = engines.load(backend, options.file)
         module.save(options.output)
         size = options.output.stat().st_size

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_wasmer import settings
 from pytest_wasmer.artifacts import entry
 from pytest_wasmer.artifacts.seal import seal_file
-from pytest_wasmer.artifacts.store import Store, Unusable, open_store
+from pytest_wasmer.artifacts.store import Unusable, look_into
 from pytest_wasmer.cli.engines import Engines, add_backends, cache_folder
 from pytest_wasmer.report.table import aligned, counted, size_text
 from pytest_wasmer.runtime.errors import WasmError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_wasmer.artifacts.key import Parts
-    from pytest_wasmer.artifacts.store import Entry
+    from pytest_wasmer.artifacts.store import Entry, Store
     from pytest_wasmer.cli.engines import Commands
 
 DAY = 86400
@@ -34,7 +34,10 @@ def add(commands: Commands) -> None:
         "--dir",
         type=Path,
         metavar="DIR",
-        help=f"default: {settings.CACHE_DIR.variable}, else in the user's cache directory, as pytest --wasm-cache-dir",
+        help=(
+            f"default: {settings.CACHE_DIR.variable}, else in the user's cache directory, as pytest --wasm-cache-dir; "
+            f"what an ini file says ({settings.CACHE_DIR.ini}) is not read here"
+        ),
     )
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     actions.add_parser("info", help="where it is, and how much is in it").set_defaults(command=info)
@@ -66,7 +69,7 @@ def add(commands: Commands) -> None:
 def _store(options: Namespace) -> Store:
     root = options.dir or os.environ.get(settings.CACHE_DIR.variable) or cache_folder() / "artifacts"
     try:
-        return open_store(Path(root).expanduser(), seal_file())
+        return look_into(Path(root).expanduser(), seal_file())
     except Unusable as unusable:
         raise WasmError(str(unusable)) from None
 
@@ -126,14 +129,26 @@ def explain(options: Namespace) -> int:
 
 def _said(store: Store, parts: Parts) -> str:
     """What is stored for these parts, or why nothing is."""
-    place = store.place(parts)
     entries = store.of_module(parts.module)
+    stored = [item.parts for item in entries if item.parts is not None]
+    extended = [
+        f"{_of_entry(store, other, entries)}\n    for runs in which plugins add {other.extra} (pytest_wasmer_key_parts)"
+        for other in stored
+        if parts.differences(other) == ["extra"]
+    ]
+    # Which plugins there are is not known here.
+    return _of_entry(store, parts, entries) or "\n".join(extended) or _absent(parts, stored)
+
+
+def _of_entry(store: Store, parts: Parts, entries: Sequence[Entry]) -> str:
+    """What there is for exactly these parts; "" if nothing."""
+    place = store.place(parts)
     try:
         _, seconds, _ = entry.read(*place)
     except entry.Broken as broken:
         return f"refused: {broken}; the next run compiles it again ({place.path})"
     except entry.Absent:
-        return _absent(parts, [item.parts for item in entries if item.parts is not None])
+        return ""
     (found,) = [item for item in entries if str(item.path) == place.path]
     return (
         f"stored {_age(found.made)} ago, {size_text(found.size)}, last used {_age(found.used)} ago, {found.hits} hits, "
@@ -172,11 +187,17 @@ def prune(options: Namespace) -> int:
 
 def clear(options: Namespace) -> int:
     store = _store(options)
-    return _delete(store, store.entries(), options, store.clear)
+    entries = store.entries()
+
+    def empty() -> Sequence[Entry]:
+        store.clear()
+        return entries
+
+    return _delete(store, entries, options, empty)
 
 
-def _delete(store: Store, entries: Sequence[Entry], options: Namespace, work: Callable[[], None]) -> int:
-    """Say what goes, ask, and do it."""
+def _delete(store: Store, entries: Sequence[Entry], options: Namespace, work: Callable[[], Sequence[Entry]]) -> int:
+    """Say what goes, ask, and do it: `work` returns what is gone."""
     size = size_text(sum(item.size for item in entries))
     print(f"{counted(len(entries), 'artifact')} ({size}) in {store.root} will be deleted")
     if entries:
@@ -189,7 +210,9 @@ def _delete(store: Store, entries: Sequence[Entry], options: Namespace, work: Ca
         if _answer("Delete? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was deleted")
             return 1
-    work()
+    left = len(entries) - len(work())
+    if left:
+        raise WasmError(f"{counted(left, 'artifact')} in {store.root} could not be deleted: may you write there?")
     print("deleted")
     return 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_wasmer.checks import CheckFailed, check_reproducible, check_round_trip
 from pytest_wasmer.cli.engines import Engines, add_backends
 from pytest_wasmer.report.table import aligned
-from pytest_wasmer.runtime.errors import WasmError
+from pytest_wasmer.runtime.errors import EngineLost, WasmError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -22,7 +22,8 @@ DESCRIPTION = """\
 Checks that the stored code of a module is the same program when it is loaded again, in the same and in a fresh
 engine process, and that compiling it again gives the same bytes. Calls are derived from the types of the exports."""
 EPILOG = """\
-Exit status: 0 nothing found, 1 something found, 2 something could not be checked.
+Exit status: 0 nothing found, 1 something found, 2 something could not be checked, or no call of a
+module's functions observed.
 Code of singlepass and shared objects (-dylib) may differ each time; that counts with --strict only."""
 
 
@@ -43,7 +44,14 @@ class Result(NamedTuple):
     def status(self) -> int:
         if self.error:
             return 2
-        return 1 if self.round_trip or self.reproducible is None else 0
+        if self.round_trip or self.reproducible is None:
+            return 1
+        return 2 if self.silent else 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether functions are exported, of which none could be observed."""
+        return not self.calls and bool(self.unobserved)
 
 
 def add(commands: Commands) -> None:
@@ -84,6 +92,8 @@ def _checked(engines: Engines, backend: str, file: str, options: Namespace) -> R
     try:
         module = engines.load(backend, file)
         return _reproduced(module, _round_tripped(module, result, options.seed), strict=options.strict)
+    except EngineLost as loss:
+        return result._replace(error=loss.account)
     except WasmError as error:
         return result._replace(error=str(error))
 
@@ -113,7 +123,8 @@ def _table(results: Sequence[Result]) -> list[str]:
             rows.append((result.file, result.backend, "not checked", "not checked"))
             found.append(result.error)
             continue
-        trip = "DIFFERS" if result.round_trip else f"same ({result.calls} calls)"
+        trip = "no call observed" if result.silent else f"same ({result.calls} calls)"
+        trip = "DIFFERS" if result.round_trip else trip
         again = {True: "same", False: "differs, as it may", None: "DIFFERS"}[result.reproducible]
         rows.append((result.file, result.backend, trip, again))
         found += [result.round_trip] if result.round_trip else []

@@ -51,7 +51,7 @@ class Engines:
         self.registry = Registry([], cache_folder())
         self._pool = EnginePool("process", cache_folder() / "pycache")
         self._loader = Loader()
-        self._in_memory = Reloaded(lambda _: None, lambda backend, loading: None, lambda text: None)
+        self._in_memory = Reloaded(lambda _: None, lambda backend, loading: None, lambda backend, reason: None)
 
     def __enter__(self) -> Engines:
         return self

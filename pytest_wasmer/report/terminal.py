@@ -22,11 +22,12 @@ if TYPE_CHECKING:
         """What a test report carries, also from an xdist worker: plain values.
 
         By variant (see `selection`) what was loaded: tuples as of `wasm.loading.Loading`.
+        `warnings`: of which variant, "" for all, artifacts are not stored, and why.
         """
 
         variant: str
         loadings: Mapping[str, Sequence[tuple[str, float, float]]]
-        warnings: list[str]
+        warnings: list[tuple[str, str]]
         membership: Membership | None
 
 
@@ -77,7 +78,8 @@ class Tally:
         self._outcomes: dict[str, dict[str, str]] = {}
         self._loadings: dict[str, list[tuple[str, float, float]]] = {}
         self._durations: dict[str, float] = {}
-        self._warnings: dict[str, None] = {}
+        # By reason the backends whose artifacts are not stored.
+        self._warnings: dict[str, set[str]] = {}
         #: What had to go from the store.
         self.evicted: list[Entry] = []
 
@@ -88,7 +90,8 @@ class Tally:
         variant = facts["variant"]
         for name, loadings in facts["loadings"].items():
             self._loadings.setdefault(name, []).extend(loadings)
-        self._warnings.update(dict.fromkeys(facts["warnings"]))
+        for name, reason in facts["warnings"]:
+            self._warnings.setdefault(reason, set()).add(name)
         self._durations[variant] = self._durations.get(variant, 0.0) + report.duration
         outcomes = self._outcomes.setdefault(variant, {})
         outcome = "xfailed" if report.outcome == "skipped" and hasattr(report, "wasxfail") else report.outcome
@@ -127,11 +130,16 @@ class Tally:
 
     def remarks(self) -> list[str]:
         """What the table cannot say."""
-        lines = list(self._warnings)
+        lines = [_not_stored(names, reason) for reason, names in self._warnings.items()]
         if self.evicted:
             size = size_text(sum(item.size for item in self.evicted))
             lines.append(f"evicted {counted(len(self.evicted), 'stored artifact')} ({size})")
         return [f"wasm: {line}" for line in lines]
+
+
+def _not_stored(variants: set[str], reason: str) -> str:
+    of = f" of {', '.join(sorted(variants))}" if "" not in variants else ""
+    return f"artifacts{of} are not stored: {reason}"
 
 
 # Those that are nearly always 0 are shown where they are not: the table is to fit in 80 characters.

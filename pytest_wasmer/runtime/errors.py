@@ -24,17 +24,22 @@ class EngineLost(WasmError):
         self.request = request
         self.output = output
 
-    def __str__(self) -> str:
+    @property
+    def account(self) -> str:
+        """What happened, without what to do about it in a test."""
         lines = [
             f"the {self.backend} engine process was lost: {self.cause}",
             f"It was serving: {self.request}",
         ]
         if self.output:
             lines += ["Its last output:", *[f"    {line}" for line in self.output.splitlines()]]
-        lines.append(
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.account}\n"
             f"The next test gets a new process. This backend alone: pytest --wasm-backends={backend_in(self.backend)}"
         )
-        return "\n".join(lines)
 
 
 class InstanceLost(EngineLost):

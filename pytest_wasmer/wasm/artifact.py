@@ -45,6 +45,13 @@ def save(path: Path, artifact: bytes, parts: Parts) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
+    try:
+        _replace(path, content)
+    except OSError as error:  # which names the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _replace(path: Path, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}-")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -109,14 +109,14 @@ class Fresh:
 class Reloaded:
     """Code that went through serialize and deserialize: from the store, else compiled, stored and loaded from there.
 
-    Without a store the round trip happens in memory. `warn` is told once why something cannot be stored.
+    Without a store the round trip happens in memory. `warn` is told of which backend nothing can be stored, and why.
     """
 
     def __init__(
         self,
         shelf_of: Callable[[str], Shelf | None],
         tell: Callable[[str, Loading], None],
-        warn: Callable[[str], None],
+        warn: Callable[[str, str], None],
         waiting: Waits = _quietly,
     ) -> None:
         self._waiting = waiting
@@ -187,7 +187,7 @@ class Reloaded:
             self._tell(connection.backend, Loading("compiled", time.perf_counter() - began))
             if trouble:
                 where = "" if shelf is None else f" ({shelf.store.root})"
-                self._warn(f"artifacts of {connection.backend} are not stored: {trouble}{where}")
+                self._warn(connection.backend, f"{trouble}{where}")
             return Loaded(connection, handle, description)
         raise error
 

@@ -7,9 +7,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.wasm.memory import Memory
-from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType, TableType
-from pytest_wasmer.wasm.values import BITS_FORMATS, from_bits
-from pytest_wasmer.wasm.variables import Global
+from pytest_wasmer.wasm.types import REFERENCE_TYPES, FunctionType, GlobalType, MemoryType, TableType, with_article
+from pytest_wasmer.wasm.values import from_bits
+from pytest_wasmer.wasm.variables import MADE_BY_THE_HOST, Global
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 
 
 def unmakeable(imports: Mapping[tuple[str, str], ExternType]) -> str:
-    """What of it Python cannot make: "a table"; "" for nothing."""
-    for type_ in imports.values():
-        if isinstance(type_, TableType):
-            return "a table"
-        if isinstance(type_, GlobalType) and type_.value_type not in BITS_FORMATS:
-            return f"a global of type {type_.value_type}"
+    """The first that Python cannot make: "imports env.t, a table of ..., which Python cannot make"; "" for none."""
+    for (space, name), type_ in imports.items():
+        if not _can_be_made(type_):
+            return f"imports {space}.{name}, {with_article(type_)}, which Python cannot make"
     return ""
+
+
+def _can_be_made(type_: ExternType) -> bool:
+    if isinstance(type_, FunctionType):
+        return not {*type_.params, *type_.results} & {*REFERENCE_TYPES}
+    if isinstance(type_, GlobalType):
+        return type_.value_type in MADE_BY_THE_HOST
+    return not isinstance(type_, TableType)
 
 
 def stand_ins(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_wasmer.artifacts import seal
-from pytest_wasmer.artifacts.seal import seal_file, seal_key
+from pytest_wasmer.artifacts.seal import present_key, seal_file, seal_key
 from tests.artifacts.workbench import NOBODY, System, as_nobody, failing, folder_of_nobody, run_script
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -39,6 +39,16 @@ def test_nobody_else_can_read_it(file: Path) -> None:
         os.umask(before)
     assert mode(file) == 0o600
     assert mode(file.parent) == 0o700
+
+
+def test_looking_for_it_makes_and_deletes_nothing(file: Path) -> None:
+    assert present_key(file) == b""
+    assert not file.parent.exists()
+    key = seal_key(file)
+    assert present_key(file) == key
+    file.chmod(0o644)
+    assert present_key(file) == b""
+    assert file.read_bytes() == key
 
 
 def test_a_folder_that_exists_stays_as_it_is(file: Path) -> None:

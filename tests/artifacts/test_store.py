@@ -7,17 +7,20 @@ import hashlib
 import os
 import shutil
 import signal
+import threading
 import time
 import warnings
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from pytest_wasmer.artifacts import entry, store
+from pytest_wasmer.artifacts.key import parts_from
 from pytest_wasmer.artifacts.seal import seal_key
-from pytest_wasmer.artifacts.store import GRACE, Shelf, Store, Unusable, open_store
+from pytest_wasmer.artifacts.store import CLEARED, GRACE, Shelf, Store, Unusable, look_into, open_store
 from tests.artifacts.workbench import (
     NOBODY,
     PARTS,
@@ -33,6 +36,7 @@ from tests.artifacts.workbench import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_wasmer.artifacts.key import Parts
     from pytest_wasmer.artifacts.store import Entry, Place
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -125,9 +129,54 @@ def test_an_existing_directory_is_taken(root: Path, key: Path) -> None:
     root.mkdir(parents=True)
     root.chmod(0o755)
     (root / "theirs").write_text("")
-    open_store(root, key)
-    assert mode(root) == 0o755
-    assert (root / "theirs").exists()
+    for _ in range(2):
+        open_store(root, key)
+        assert mode(root) == 0o755
+        assert sorted(os.listdir(root)) == ["theirs", "v1"], "version control would no longer see theirs"
+        assert sorted(os.listdir(root / "v1")) == [".gitignore", "CACHEDIR.TAG"]
+
+
+def test_an_empty_directory_is_taken_whole(root: Path, key: Path) -> None:
+    root.mkdir(parents=True)
+    for _ in range(2):
+        open_store(root, key)
+        assert sorted(os.listdir(root)) == [".gitignore", "CACHEDIR.TAG", "v1"]
+        assert os.listdir(root / "v1") == []
+        (root / "CACHEDIR.TAG").unlink()
+
+
+def test_marks_beside_entries_are_no_entries(root: Path, key: Path) -> None:
+    root.mkdir(parents=True)
+    (root / "theirs").write_text("")
+    made = open_store(root, key)
+    place = put(made)
+    assert paths(made.entries()) == [place.path]
+    made.clear()
+    assert os.listdir(root) == ["theirs"]
+
+
+def test_looking_makes_nothing(root: Path, key: Path, tmp_path: Path) -> None:
+    seen = look_into(root, key)
+    assert seen.entries() == []
+    with pytest.raises(entry.Absent):
+        entry.read(*seen.place(PARTS))
+    assert list(tmp_path.iterdir()) == []
+    place = put(open_store(root, key))
+    assert paths(look_into(root, key).entries()) == [place.path]
+    assert entry.read(*look_into(root, key).place(parts_of(place)))[1] == 1.0
+
+
+def test_looking_does_not_take_a_file(root: Path, key: Path) -> None:
+    root.parent.mkdir(parents=True)
+    root.write_text("")
+    with pytest.raises(Unusable, match=f"{root} is no directory"):
+        look_into(root, key)
+
+
+def parts_of(place: Place) -> Parts:
+    parts = parts_from(place.head)
+    assert parts is not None
+    return parts
 
 
 @pytest.mark.parametrize("which", ["", "v1"], ids=["root", "v1"])
@@ -214,7 +263,7 @@ def test_a_directory_that_may_not_be_written_is_read() -> None:
                 pass
             (found,) = again.entries()
             assert found.hits == 0
-            again.remove([found])
+            assert again.remove([found]) == []
             again.discard(place)
             assert again.entries() == [found]
             with pytest.raises(PermissionError):
@@ -376,7 +425,7 @@ def test_removed_entries_are_gone_with_all_that_belongs_to_them(made: Store, fiv
     folder = Path(five["a"].path).parent
     assert len(list(folder.iterdir())) == 3
     gone, *kept = [item for name in "abcde" for item in made.entries() if str(item.path) == five[name].path]
-    made.remove([gone])
+    assert made.remove([gone]) == [gone]
     assert not folder.exists()
     assert {*paths(made.entries())} == {*paths(kept)}
     assert len(list(Path(five["b"].path).parent.iterdir())) == 3
@@ -405,7 +454,7 @@ def test_old_temporary_files_go(made: Store) -> None:
 def test_what_is_gone_already_is_no_trouble(made: Store, five: dict[str, Place]) -> None:
     entries = made.entries()
     shutil.rmtree(Path(five["a"].path).parent)
-    made.remove(entries)
+    assert made.remove(entries) == entries
     assert made.entries() == []
 
 
@@ -422,6 +471,41 @@ def test_cleared_is_all_but_the_directory(made: Store, five: dict[str, Place], r
     made.clear()
     assert sorted(os.listdir(root)) == [".gitignore", "CACHEDIR.TAG", "theirs"]
     assert made.entries() == []
+
+
+def test_a_store_is_cleared_while_others_write(made: Store, root: Path) -> None:
+    over = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not over.is_set():
+            with suppress(OSError):
+                put(made, str(number))
+            number += 1
+
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(2):
+            threads.submit(write)
+        try:
+            for _ in range(100):
+                made.clear()
+        finally:
+            over.set()
+    assert not list(root.glob(f"{CLEARED}*"))
+
+
+def test_what_an_interrupted_clearing_left_goes_with_the_next(made: Store, root: Path) -> None:
+    (root / f"{CLEARED}1-2").mkdir()
+    made.clear()
+    assert not list(root.glob(f"{CLEARED}*"))
+
+
+def test_what_is_in_use_is_noted(made: Store, five: dict[str, Place]) -> None:
+    use(five["b"], age=DAY)
+    shutil.rmtree(Path(five["c"].path).parent)
+    made.note_use([five[name].path for name in "abc"])
+    assert paths(made.prunable(0, 0)) == [five[name].path for name in "de"]
+    assert {item.path: item.hits for item in made.entries()}[Path(five["a"].path)] == 0, "noted, not counted"
 
 
 def test_ten_thousand_entries(made: Store, root: Path) -> None:

@@ -118,9 +118,20 @@ def test_a_place_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "calc.wat").write_text(CALC)
     out = tmp_path / "missing" / "calc.art"
     status, _, err = run("compile", tmp_path / "calc.wat", "--backend=cranelift", "-o", out)
-    assert status == 2
-    assert err.startswith(f"pytest-wasmer: {tmp_path / 'missing'}")
-    assert err.endswith(": No such file or directory\n")
+    assert (status, err) == (2, f"pytest-wasmer: {out}: No such file or directory\n")
+
+
+def test_a_module_is_not_replaced_by_its_artifact(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("calc.wat").write_text(CALC)
+    Path("link.wat").symlink_to("calc.wat")
+    for out in ("calc.wat", "link.wat", tmp_path / "calc.wat"):
+        assert run("compile", "calc.wat", "--backend=cranelift", "-o", out) == (
+            2,
+            "",
+            f"pytest-wasmer: {out} is the module itself, which its artifact would replace: name another file\n",
+        )
+    assert Path("calc.wat").read_text() == CALC
 
 
 # run
@@ -145,6 +156,12 @@ def test_what_was_compiled_runs(compiled: Callable[..., Path], run: Run, backend
         (["swap", "7", "-0.5"], "-0.5\n7\n"),
         (["wide", "0x000102030405060708090a0b0c0d0e0f"], f"{0x000102030405060708090A0B0C0D0E0F}\n"),
         (["none"], ""),
+        (["half", "-inf"], "-inf\n"),
+        (["half", "-Infinity"], "-inf\n"),
+        (["half", "-nan"], "nan\n"),
+        (["half", "-1e3"], "-500.0\n"),
+        (["half", "-.5"], "-0.25\n"),
+        (["add", "-0x10", "-0b1"], "-17\n"),
         (["--", "half", "-inf"], "-inf\n"),
         (["--", "half", "-1e3"], "-500.0\n"),
     ],
@@ -256,6 +273,16 @@ def test_trust_does_not_help_what_is_known_to_be_wrong(calc: Path, run: Run) -> 
             "pytest-wasmer: calc.art is not the file that calc.art.json describes: it was changed or cut off\n"
             "Save it again.\n",
         )
+
+
+def test_what_dies_of_a_trusted_file_is_not_told_of_tests(calc: Path, run: Run) -> None:
+    Path("calc.art.json").unlink()
+    calc.write_bytes(calc.read_bytes()[:400])
+    status, out, err = run("run", "--trust", calc, "add", 1, 2)
+    assert (status, out) == (2, "")
+    assert err.startswith("pytest-wasmer: ")
+    assert "headless" in err
+    assert "--wasm-backends" not in err
 
 
 @pytest.mark.parametrize(

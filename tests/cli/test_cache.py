@@ -162,6 +162,13 @@ def test_the_directory_is_that_of_the_option_or_the_environment(
 
 
 @pytest.mark.parametrize("action", [["info"], ["ls"], ["prune"], ["clear", "--yes"]])
+def test_looking_makes_nothing(cache: Command, tmp_path: Path, action: list[str]) -> None:
+    assert cache("--dir", tmp_path / "store", *action)[0] == 0
+    assert not (tmp_path / "store").exists()
+    assert not seal_file().exists()
+
+
+@pytest.mark.parametrize("action", [["info"], ["ls"], ["prune"], ["clear", "--yes"]])
 def test_a_directory_that_cannot_be_used(cache: Command, root: Path, action: list[str]) -> None:
     root.mkdir(parents=True)
     root.chmod(0o777)
@@ -222,6 +229,16 @@ def test_prune_leaves_what_may_be_in_use(cache: Command, written: list[Path], ro
 def test_bad_limits(cache: Command, written: list[Path], root: Path, options: list[str], said: str) -> None:
     assert cache("prune", *options, "--yes") == (2, [], f"pytest-wasmer: {said}\n")
     assert stored(root) == written
+
+
+def test_prune_says_what_could_not_be_deleted(cache: Command, written: list[Path], root: Path) -> None:
+    written[0].unlink()
+    written[0].mkdir()
+    grow_old(written[0], 3)
+    status, lines, err = cache("prune", "--older-than", "0", "--yes")
+    assert (status, lines[-1] == "deleted") == (2, False)
+    assert err == f"pytest-wasmer: 1 artifact in {root} could not be deleted: may you write there?\n"
+    assert stored(root) == written[:1]
 
 
 def test_clear_says_what_goes_and_deletes_all(cache: Command, written: list[Path], root: Path) -> None:
@@ -337,6 +354,26 @@ def test_explain_names_what_is_other(explain: Callable[..., tuple[int, list[str]
         1,
         [f"cranelift: not stored: same module, other features (stored: sse2, here: {parts.features})"],
     )
+
+
+@needs_wheels
+def test_explain_knows_what_is_stored_for_runs_with_plugins(
+    explain: Callable[..., tuple[int, list[str], str]], root: Path
+) -> None:
+    """Which add to the key what is not known here."""
+    (path,) = [path for path in stored(root) if b'compiler: "cranelift"' in path.read_bytes()]
+    parts = parts_from(path.read_bytes())
+    assert parts is not None
+    path.unlink()
+    extended = Store(root, seal_key(seal_file())).place(parts._replace(extra='{"firmware": "1"}'))
+    entry.write(*extended, b"an artifact", 1.0)
+    status, lines, _ = explain("--backends=cranelift")
+    assert status == 0
+    assert lines[0].startswith("cranelift: stored 0 s ago, ")
+    assert lines[1:] == [
+        f"    {extended.path}",
+        '    for runs in which plugins add {"firmware": "1"} (pytest_wasmer_key_parts)',
+    ]
 
 
 @needs_wheels

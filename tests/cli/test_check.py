@@ -167,6 +167,36 @@ def test_what_was_not_observed_is_said(
     )
 
 
+@pytest.mark.parametrize(
+    ("wat", "reason"),
+    [
+        ("(func $f unreachable) (start $f)", "its calls: its start trapped (UNREACHABLE)"),
+        (
+            '(import "e" "t" (table 1 funcref))',
+            "its calls: it imports e.t, a table of 1 or more elements of type funcref,",
+        ),
+        ('(func (export "loop") (loop $again (br $again)))', None),
+    ],
+)
+def test_nothing_observed_is_not_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wat: str, reason: str | None
+) -> None:
+    monkeypatch.setattr("pytest_wasmer.checks.LIMIT", 0.2)
+    function = '(func (export "f"))' if reason else ""
+    (tmp_path / "silent.wat").write_text(f"(module {wat} {function})")
+    status, lines = run(capsys, "silent.wat", "--backends=cranelift")
+    assert status == 2
+    assert lines[:3] == [
+        "file        backend    round trip        reproducible",
+        "silent.wat  cranelift  no call observed  same",
+        "",
+    ]
+    assert lines[3].startswith(f"silent.wat on cranelift: not observed: {reason or 'loop: did not end within 0.2 s'}")
+    status, lines = run(capsys, "silent.wat", "calc.wat", "--backends=cranelift", "--json")
+    results = json.loads("\n".join(lines))
+    assert (status, [(result["status"], result["calls"]) for result in results]) == (2, [(2, 0), (0, 8)])
+
+
 def test_the_seed_changes_the_calls(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = []
 

@@ -55,8 +55,9 @@ options:
   --strict          all must give the same bytes
   --json            print JSON instead of a table
 
-Exit status: 0 nothing found, 1 something found, 2 something could not be checked. Code of
-singlepass and shared objects (-dylib) may differ each time; that counts with --strict only.
+Exit status: 0 nothing found, 1 something found, 2 something could not be checked, or no call of a
+module's functions observed. Code of singlepass and shared objects (-dylib) may differ each time;
+that counts with --strict only.
 """,
     "fuzz": """\
 usage: pytest-wasmer fuzz [-h] [--backends NAMES] [--seconds SECONDS] [--seed SEED] [--json] FILE
@@ -102,7 +103,7 @@ Loads the artifact into an engine that has no compiler, and prints what the func
 positional arguments:
   ARTIFACT
   FUNCTION
-  ARGS        numbers: 42, -1, 0xff, 1.5, inf, nan
+  ARGS        numbers: 42, -0xff, 1.5, -inf, nan
 
 options:
   -h, --help  show this help message and exit
@@ -116,7 +117,7 @@ usage: pytest-wasmer cache [-h] [--dir DIR] ACTION ...
 options:
   -h, --help  show this help message and exit
   --dir DIR   default: PYTEST_WASMER_CACHE_DIR, else in the user's cache directory, as pytest
-              --wasm-cache-dir
+              --wasm-cache-dir; what an ini file says (wasm_cache_dir) is not read here
 
 actions:
   ACTION

@@ -197,6 +197,19 @@ def test_what_the_hook_adds_is_part_of_the_key(fakes: pytest.Pytester, monkeypat
     assert counts(fakes.runpytest(ONE)) == (2, 0, 0), "nor may a run without the hook use them"
 
 
+@pytest.mark.parametrize("returned", ["['firmware']", "{'firmware': 1}", "'firmware'"])
+def test_a_hook_that_returns_something_else_is_named(fakes: pytest.Pytester, returned: str) -> None:
+    fakes.makepyfile(SUITE)
+    fakes.path.joinpath("firmware.py").write_text(f"def pytest_wasmer_key_parts(config):\n    return {returned}\n")
+    fakes.syspathinsert()
+    result = fakes.runpytest(ONE, "-p", "firmware", "-k", "two")
+    result.assert_outcomes(failed=1, deselected=2)
+    said = [line for line in result.stdout.lines if line.startswith("E  ")]
+    assert [line.partition("UsageError: ")[2] for line in said] == [
+        f"the hook pytest_wasmer_key_parts returned {returned}: it is to be a dict of str"
+    ]
+
+
 # What is stored but not to be used
 
 

@@ -43,6 +43,16 @@ def test_a_relative_path_starts_from_rootdir(fakes: pytest.Pytester, tmp_path: P
     assert stored(tmp_path) == []
 
 
+def test_in_a_directory_with_other_things_only_its_own_is_hidden_from_git(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(SUITE)
+    for _ in range(2):
+        fakes.runpytest(ONE, "--wasm-cache-dir=.").assert_outcomes(passed=3)
+    assert len(stored(fakes.path / "v1")) == 2
+    assert not (fakes.path / ".gitignore").exists()
+    assert not (fakes.path / "CACHEDIR.TAG").exists()
+    assert (fakes.path / "v1" / ".gitignore").read_text() == "*\n"
+
+
 def test_a_tilde_is_the_home_directory(fakes: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     fakes.makepyfile(SUITE)
@@ -175,6 +185,19 @@ def test_what_cannot_be_written_is_said_with_the_place(fakes: pytest.Pytester) -
     result.assert_outcomes(passed=3)
     assert counts(result) == (2, 0, 2)
     assert remarks(result) == [f"wasm: artifacts of fake-a are not stored: Is a directory ({fakes.path / 'store'})"]
+
+
+def test_what_cannot_be_written_for_several_backends_is_one_line(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(SUITE)
+    both = ("--wasm-backends=fake-b,fake-a", "--wasm-cache-dir=store")
+    fakes.runpytest(*both)
+    for entry in stored(fakes.path / "store"):
+        entry.unlink()
+        entry.joinpath("something").mkdir(parents=True)
+    for workers in ((), XDIST):
+        assert remarks(fakes.runpytest(*both, *workers)) == [
+            f"wasm: artifacts of fake-a, fake-b are not stored: Is a directory ({fakes.path / 'store'})"
+        ]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -113,6 +113,7 @@ def test_what_is_in_use_stays_also_where_its_use_cannot_be_noted(
 def test_nothing_goes_where_nothing_was_added(
     fakes: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor is it looked for: that takes its time where there is much."""
     fakes.makepyfile(SUITE)
     fakes.runpytest(ONE)
     grow_old(tmp_path, 1)
@@ -130,6 +131,33 @@ def test_the_controller_of_xdist_does_it_for_all(
     (remark,) = remarks(result)
     assert re.fullmatch(r"wasm: evicted 1 stored artifact \(\d+ B\)", remark)
     assert len(stored(tmp_path)) == 1
+
+
+def test_what_workers_of_xdist_use_stays_however_long_they_run(
+    fakes: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(fakes, tmp_path, days=1)
+    monkeypatch.setenv("PYTEST_WASMER_CACHE_MAX_SIZE", "0")
+    fakes.path.joinpath("suite.py").write_text("\n".join(line[4:] for line in SUITE.splitlines()))
+    fakes.makepyfile(
+        f"""
+        import os
+        from pathlib import Path
+        from suite import ONE, TWO
+
+        def test_short(wasm_instance):
+            wasm_instance(TWO)
+
+        def test_long(wasm_instance):
+            wasm_instance(ONE)
+            for path in Path({str(tmp_path)!r}).rglob("*.uses"):
+                os.utime(path, (0, 0))
+        """
+    )
+    result = fakes.runpytest(ONE, "-p", "xdist", "-n", "1")
+    assert counts(result) == (1, 1, 0)
+    assert remarks(result) == []
+    assert len(stored(tmp_path)) == 2
 
 
 def test_environment_comes_before_ini(fakes: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

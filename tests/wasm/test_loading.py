@@ -117,7 +117,10 @@ class Bench:
         self.loadings.append(loading)
 
     def reloaded(self, wasm: bytes = WASM) -> Module:
-        return self.load(Reloaded(lambda name: self.shelf, self.tell, self.warnings.append), wasm)
+        return self.load(Reloaded(lambda name: self.shelf, self.tell, self.warn), wasm)
+
+    def warn(self, backend: str, reason: str) -> None:
+        self.warnings.append(f"artifacts of {backend} are not stored: {reason}")
 
     def load(self, strategy: Any, wasm: bytes = WASM) -> Module:
         source = Source("m.wasm", wasm, None)

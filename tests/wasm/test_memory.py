@@ -196,6 +196,19 @@ def test_what_does_not_fit(
     assert found.read(0, 16) == bytes(16)
 
 
+def test_a_large_memory_that_nobody_wrote_to_is_not_looked_through(
+    fake: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A millisecond per page, and another per page to send."""
+    written: list[int] = []
+    monkeypatch.setattr(Memory, "write", lambda self, offset, data: written.append(offset))
+    untouched = Memory(3)
+    assert untouched._waiting is not None
+    untouched._waiting[5] = 1  # which only `write` does
+    make(fake, fake_engine.module(imports=[("e", "m", ["memory", 3, None])]), {"e": {"m": untouched}})
+    assert written == []
+
+
 @pytest.mark.parametrize("linked", [True, False], ids=["linked", "waiting"])
 @pytest.mark.parametrize(
     ("name", "value", "error"),
