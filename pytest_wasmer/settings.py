@@ -58,6 +58,14 @@ AGREE = Option(
     "'strict' (NaN bits, too) or 'off'; a disagreement is a failed test, test_x[backends-agree]",
     ("results", "strict", "off"),
 )
+REPRO = Option(
+    "repro",
+    "on-failure|always|off",
+    "on-failure",
+    "Write reproducer bundles to .wasm-repro in rootdir, for 'pytest-wasmer repro': 'on-failure' (of each test that "
+    "backends disagree on), 'always' (also of those that they agree on) or 'off'",
+    ("on-failure", "always", "off"),
+)
 CACHE = Option(
     "cache",
     "on|off|refresh",
@@ -80,7 +88,7 @@ ISOLATION = Option(
     "profiling; a native crash ends the session)",
     ("process", "none"),
 )
-OPTIONS = (BACKENDS, ARTIFACTS, AGREE, CACHE, CACHE_DIR, ISOLATION)
+OPTIONS = (BACKENDS, ARTIFACTS, AGREE, REPRO, CACHE, CACHE_DIR, ISOLATION)
 
 # Sizes have no option.
 CACHE_MAX_SIZE = Option(
@@ -115,6 +123,7 @@ class Settings(NamedTuple):
     backends: Setting
     artifacts: Setting
     agree: Setting
+    repro: Setting
     cache: Setting
     cache_dir: Setting
     isolation: Setting

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 class Judged(NamedTuple):
     """A group that is complete: its id, the node ids of its members and what each let be seen, by variant.
 
-    `text` is what its failure says; "" where it is none.
+    `text` is what its failure says; "" where it is none. `level`: what they had to agree on, as of `Membership`.
     """
 
     group: str
@@ -55,6 +55,7 @@ class Judged(NamedTuple):
     verdict: Verdict
     text: str
     location: tuple[str, int | None, str]
+    level: tuple[bool, bool, bool, bool] | None
 
 
 class _Group:
@@ -115,7 +116,7 @@ class Groups:
         self._count(name, verdict, list(members.values()), text)
         path, line, _ = report.location
         location = path, line, name.partition("::")[2].replace("::", ".")
-        return Judged(name, members, observed, verdict, text, location)
+        return Judged(name, members, observed, verdict, text, location, membership["level"])
 
     def done(self, judged: Judged) -> None:
         """Nobody needs the journals of a group any more."""

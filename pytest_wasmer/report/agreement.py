@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.groups import Judged, Membership
     from pytest_wasmer.agreement.local import Local
+    from pytest_wasmer.report.bundles import Bundles, Kept
 
 # In pytest's cache: the members of groups that diverged and have not agreed since.
 REMEMBERED = "wasmer/divergences"
@@ -25,8 +26,9 @@ REASONS_SHOWN = 10
 class Agreement:
     """One per session, where reports arrive."""
 
-    def __init__(self, config: pytest.Config, local: Local | None) -> None:
+    def __init__(self, config: pytest.Config, local: Local | None, bundles: Bundles) -> None:
         self._config = config
+        self._bundles = bundles
         self._groups = Groups(self._normalize, local)
 
     def _normalize(self, group: str, events: list[Event]) -> list[Event]:
@@ -39,8 +41,9 @@ class Agreement:
         judged = self._groups.add(report, membership)
         if judged is None:
             return
+        kept = self._bundles.keep(judged)
         if judged.text:
-            self._emit(judged)
+            self._emit(judged if kept is None else judged._replace(text=kept.within(judged.text)), kept)
         elif judged.verdict.reason == NOT_DETERMINISTIC:
             self._warn(judged, f"{judged.verdict.reason}, nothing was compared: {difference(judged.verdict)}")
         self._groups.done(judged)
@@ -53,7 +56,7 @@ class Agreement:
             kwargs={"warning_message": said, "when": "runtest", "nodeid": judged.group, "location": None}
         )
 
-    def _emit(self, divergence: Judged) -> None:
+    def _emit(self, divergence: Judged, kept: Kept | None) -> None:
         hook, manager = self._config.hook, self._config.pluginmanager
         session: Any = manager.getplugin("session")
         if session is not None:
@@ -67,6 +70,7 @@ class Agreement:
                 outcome=outcome,  # type: ignore[arg-type]
                 longrepr=text,
                 when=when,  # type: ignore[arg-type]
+                user_properties=[] if kept is None else kept.properties,
             )
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=divergence.group, location=divergence.location)
