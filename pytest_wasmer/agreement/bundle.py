@@ -204,8 +204,8 @@ def _readme(bundle: Bundle, engines: Mapping[str, str], text: Sequence[str]) -> 
         "",
         "    pytest-wasmer repro .",
         "",
-        f"Seen on {versions}, {platform.platform()}. `{CALLS}` is what was done, with what host functions answered;",
-        f"`{OBSERVED}` is what came out, and where.",
+        f"Seen on {versions}, {platform.platform()}.",
+        f"`{CALLS}` is what was done, with what host functions answered; `{OBSERVED}` is what came out, and where.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,7 +149,8 @@ def _minimize(place: Path, bundle: Bundle, variants: Sequence[str], stage: Stage
     versions = {name: engines.registry.availability(backend_in(name)).detail for name in variants}
     before, after = (len(steps_of(recording.events)) for recording in (bundle.recording, smallest))
     rewrite(target, bundle._replace(recording=smallest, variants=[*variants]), verdict, versions, stage.find)
-    print(f"Minimized from {counted(before, 'step')} to {after}: pytest-wasmer repro {target}")
+    shown = target if place.is_absolute() else os.path.relpath(target)
+    print(f"Minimized from {counted(before, 'step')} to {after}: pytest-wasmer repro {shlex.quote(str(shown))}")
 
 
 def _signature(verdict: Verdict) -> object:
