@@ -114,14 +114,14 @@ class Stage:
         return self._loader.load(variant, partial(self._connect, variant), source, strategy)
 
     def _whole(self, observed: Observation | None) -> Observation | None:
-        """With all its events, however many."""
+        """All of it, however much."""
         if observed is None:
             return None
         told = self._local.told(observed.journal)
         self._local.discard(observed.journal)
         if told is None or not told.whole:
             return Observation.unpacked(observed.packed())  # of the same types as what comes from a journal
-        return observed._replace(events=told.events, checkpoints=[])
+        return observed._replace(events=told.events, checkpoints=[], state=told.state)
 
 
 def _tell(backend: str, loading: object) -> None:

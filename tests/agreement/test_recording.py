@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer.agreement import recording as recordings
-from pytest_wasmer.agreement.events import data_text
+from pytest_wasmer.agreement.events import data_text, encoded
 from pytest_wasmer.agreement.judge import AGREED, DIVERGED, UNTOLD, Level, Verdict, judge
 from pytest_wasmer.agreement.local import Local
 from pytest_wasmer.agreement.observe import Observation
@@ -177,14 +177,8 @@ def test_a_member_whose_recording_is_whole_is_taken(local: Local) -> None:
 
 def journal(local: Local, name: str, events: list[Event], owners: list[tuple[int, list[str]]]) -> None:
     written = local.journal(name)
-    written.add("".join(f"{line}\n" for line in map(_json, events)))
-    written.close("a", owners)
-
-
-def _json(event: Event) -> str:
-    import json
-
-    return json.dumps(event)
+    written.add(encoded(events))
+    written.close("a", owners, [])
 
 
 def test_pasts_come_first_each_once_the_oldest_first(local: Local) -> None:
