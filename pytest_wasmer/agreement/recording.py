@@ -198,9 +198,11 @@ def _of_member(
     observation: Observation, variant: str, verdict: Verdict, level: Level, local: Local | None
 ) -> Recording:
     journal = local.told(observation.journal) if local is not None and observation.journal else None
-    events = journal.events if journal is not None else observation.events
+    events = observation.events
+    if journal is not None and len(journal.events) > len(events):
+        events = journal.events
     steps, cut = _up_to(events, verdict, variant, level)
-    if cut and len(events) == observation.total and (journal is None or journal.whole):
+    if cut and len(events) == observation.total:
         cut = ""
     before, missing = ([], False) if journal is None or local is None else _past(journal, local)
     numbers = None if journal is None else {index: number for index, (number, _) in enumerate(journal.owners)}

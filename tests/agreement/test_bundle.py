@@ -207,7 +207,7 @@ def test_what_is_no_json(tmp_path: Path, text: str) -> None:
 def test_an_event_that_is_none(tmp_path: Path, event: Any) -> None:
     place = written(tmp_path)
     changed(place, lambda content: content["events"].append(event))
-    with pytest.raises(BundleError, match=r"calls\.json is not what pytest-wasmer wrote: (event \d+ is none|data of a)"):
+    with pytest.raises(BundleError, match=r"calls\.json is not what .*: (event \d+ is none|data of a)"):
         read(place)
 
 
@@ -222,5 +222,5 @@ def test_files_that_are_missing_or_not_those(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"0\.wasm cannot be read: "):
         read(place)
     no_wasm = write(tmp_path, "x", Recording(MADE, {"w": b"\x7fELF"}, {}), VERDICT, ENGINES)
-    with pytest.raises(BundleError, match="0.wasm is not Wasm"):
+    with pytest.raises(BundleError, match=r"0\.wasm is not Wasm"):
         read(no_wasm)

@@ -120,7 +120,8 @@ def odd(result: int, after: list[Event]) -> list[Event]:
 
 @pytest.mark.parametrize("level", [Level(), Level(host_calls=False)])
 def test_all_up_to_the_call_that_diverged(local: Local, level: Level) -> None:
-    observed = {name: seen(name, [*MADE, *NESTED, *odd(result, SAME_CALL)[2:]]) for name, result in zip("abc", (43, 42, 42))}  # noqa: B905
+    results = {"a": 43, "b": 42, "c": 42}
+    observed = {name: seen(name, [*MADE, *NESTED, *odd(got, SAME_CALL)[2:]]) for name, got in results.items()}
     verdict = judge(observed, level)
     assert verdict.kind == DIVERGED
     variant, found = recorded(observed, verdict, level, local)
