@@ -13,7 +13,7 @@ import pytest
 from pytest_wasmer.agreement.bundle import Bundle, BundleError, read, rewrite
 from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, Verdict, judge
 from pytest_wasmer.agreement.minimize import minimized
-from pytest_wasmer.agreement.recording import steps_of
+from pytest_wasmer.agreement.recording import OUTCOMES
 from pytest_wasmer.agreement.replay import Stage
 from pytest_wasmer.agreement.verdicts import camps_of, disagreement
 from pytest_wasmer.cli.engines import Engines
@@ -32,7 +32,8 @@ DESCRIPTION = """\
 Does again what a bundle says, on each backend in an engine process of its own, and compares what comes out. Host
 functions answer as they did when the bundle was written: no test, and no code of its project, is run."""
 EPILOG = """\
-Exit status: 0 all agree, 1 they still diverge (or one crashes, or does not end), 2 it could not be replayed."""
+Exit status: 0 all agree, 1 they still diverge (or one crashes, or does not end), 2 it could not be replayed or
+compared, or the recording was cut and what is left agrees."""
 # Wasm and Python may call each other 100 deep, each time through some frames of a replay.
 RECURSION = 5000
 
@@ -91,8 +92,7 @@ def _variants(bundle: Bundle, names: str | None, engines: Engines) -> list[str]:
 def _replay(
     place: Path, bundle: Bundle, variants: Sequence[str], stage: Stage, engines: Engines, options: Namespace
 ) -> int:
-    count = counted(len(steps_of(bundle.recording.events)), "step")
-    print(f"{bundle.title}: {count} on {', '.join(variants)}")
+    print(f"{bundle.title}: {_extent(bundle.recording)} on {', '.join(variants)}")
     if bundle.recording.cut:
         print(f"The recording was cut: {bundle.recording.cut}")
     replayed = {name: stage.replay(name, bundle.recording) for name in variants}
@@ -103,6 +103,13 @@ def _replay(
     if options.minimize:
         _minimize(place, bundle, variants, stage, engines)
     return 1
+
+
+def _extent(recording: Recording) -> str:
+    """ "9 steps", "2 steps and 100 rows of map"."""
+    asked = [event for event in recording.events if event[0] not in OUTCOMES]
+    rows = sum(len(event[4]) for event in asked if event[0] == "map")
+    return counted(len(asked), "step") + (f" and {counted(rows, 'row')} of map" if rows else "")
 
 
 def _judged(replayed: Mapping[str, Replayed], bundle: Bundle, stage: Stage) -> Verdict:
@@ -147,10 +154,10 @@ def _minimize(place: Path, bundle: Bundle, variants: Sequence[str], stage: Stage
     absolute = place.resolve()
     target = absolute.with_name(f"{absolute.name.removesuffix('-min')}-min")
     versions = {name: engines.registry.availability(backend_in(name)).detail for name in variants}
-    before, after = (len(steps_of(recording.events)) for recording in (bundle.recording, smallest))
+    before, after = _extent(bundle.recording), _extent(smallest)
     rewrite(target, bundle._replace(recording=smallest, variants=[*variants]), verdict, versions, stage.find)
     shown = target if place.is_absolute() else os.path.relpath(target)
-    print(f"Minimized from {counted(before, 'step')} to {after}: pytest-wasmer repro {shlex.quote(str(shown))}")
+    print(f"Minimized from {before} to {after}: pytest-wasmer repro {shlex.quote(str(shown))}")
 
 
 def _signature(verdict: Verdict) -> object:

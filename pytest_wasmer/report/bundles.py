@@ -7,9 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_wasmer.agreement.bundle import write
 from pytest_wasmer.agreement.judge import AGREED, DIVERGED, Level, nothing_at_hand
-from pytest_wasmer.agreement.recording import recorded
 from pytest_wasmer.variants import backend_in
 
 if TYPE_CHECKING:
@@ -63,6 +61,9 @@ class Bundles:
             return Kept(f"Repro: none, {error.filename or FOLDER} cannot be written: {error.strerror}", [])
 
     def _written(self, judged: Judged, level: Level) -> Kept:
+        from pytest_wasmer.agreement.bundle import write
+        from pytest_wasmer.agreement.recording import recorded
+
         _, recording = recorded(judged.observed, judged.verdict, level, self._local)
         place = write(
             self._config.rootpath / FOLDER,

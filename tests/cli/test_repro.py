@@ -207,7 +207,10 @@ def test_minimized(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     place = written(tmp_path, *NOISE, *WANTED)
     before = (tmp_path / place / "calls.json").read_bytes()
     status, lines = run(capsys, place, "--minimize")
-    assert (status, lines[-1]) == (1, f"Minimized from 6 steps to 2: pytest-wasmer repro {place}-min")
+    assert (status, lines[-1]) == (
+        1,
+        f"Minimized from 9 steps and 5 rows of map to 4 steps and 1 row of map: pytest-wasmer repro {place}-min",
+    )
     assert (tmp_path / place / "calls.json").read_bytes() == before
     small = read(tmp_path / f"{place}-min")
     assert small.recording.events == [
@@ -224,7 +227,9 @@ def test_minimized(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert observed["outcomes"]["fake-b"] == ["results", "i32", [[43]]]
     # The same again, also of what is minimal already.
     for again in (place, f"{place}-min"):
-        assert run(capsys, again, "--minimize")[1][-1].endswith(f"to 2: pytest-wasmer repro {place}-min")
+        assert run(capsys, again, "--minimize")[1][-1].endswith(
+            f" to 4 steps and 1 row of map: pytest-wasmer repro {place}-min"
+        )
         assert {path.name: path.read_bytes() for path in (tmp_path / f"{place}-min").iterdir()} == files
 
 
@@ -247,7 +252,7 @@ def test_minimizing_keeps_who_is_alone_with_what(capsys: pytest.CaptureFixture[s
 def test_minimizing_a_crash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     place = written(tmp_path, *SAME_CALL, ("call", 0, "die", ""), ("result", ""), *SAME_CALL)
     status, lines = run(capsys, place, "--minimize")
-    assert (status, lines[-1]) == (1, f"Minimized from 4 steps to 2: pytest-wasmer repro {place}-min")
+    assert (status, lines[-1]) == (1, f"Minimized from 4 steps to 2 steps: pytest-wasmer repro {place}-min")
     assert kinds(read(tmp_path / f"{place}-min").recording.events) == "new made call result"
 
 
