@@ -180,7 +180,7 @@ class _Player:
 
     def ask(self, step: Step, ask: Callable[[], ValueT]) -> ValueT | None:
         """What comes of it, with host calls answered as the step has them; None where that is noted as a failure."""
-        outer, self.hosts = self.hosts, deque(step.inner)
+        self.hosts = deque(step.inner)
         try:
             return ask()
         except (Stray, BundleError, EngineLost):
@@ -188,8 +188,6 @@ class _Player:
         except Exception as failure:
             self.recorder.failed(failure)
             return None
-        finally:
-            self.hosts = outer
 
     def _thing(self, index: int) -> Instance | Memory | Global:
         if index >= len(self._things):
@@ -366,9 +364,9 @@ class _Host:
         if not player.hosts or player.hosts[0].event[1] != self.name:
             raise Stray(f"a call of {self.name} is not in the recording")
         step = player.hosts.popleft()
-        outer, player.hosts = player.hosts, deque()
+        others = player.hosts
         player.play(step.inner)
-        player.hosts = outer
+        player.hosts = others
         return self._answer(step.outcome)
 
     def _answer(self, outcome: Event | None) -> Values:

@@ -28,6 +28,19 @@ def test_fewer_of_what_depends_on_each_other() -> None:
     assert len(fewer(range(20), holds)) == 2
 
 
+def test_fewer_goes_on_as_long_as_something_goes() -> None:
+    assert fewer([3, 7, 5], lambda kept: 7 in kept and (5 not in kept or 3 in kept)) == [7]
+
+
+def test_what_only_a_row_needed_goes_with_it() -> None:
+    whole = recording(("get", 0, "g"), ("value", "f32", 0), ("map", 0, "odd", "i32", [[1], [2]]))
+
+    def holds(found: Recording) -> bool:
+        return "[2]" in repr(found.events) and ("[1]" not in repr(found.events) or "get" in repr(found.events))
+
+    assert minimized(whole, holds).events == [*MADE, ("map", 0, "odd", "i32", [[2]])]
+
+
 def test_steps_rows_and_what_happens_within_host_calls() -> None:
     whole = recording(
         *SAME_CALL,

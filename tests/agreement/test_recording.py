@@ -188,13 +188,13 @@ def test_pasts_come_first_each_once_the_oldest_first(local: Local) -> None:
     journal(local, second, [("use", 0, "w", "h"), ("grow", 0, "m", 1), ("number", 1)], [(6, [first])])
     events: list[Event] = [
         ("use", 0, "w", "h"),
-        ("call", 0, "odd", "i32", 1),
-        ("result", "i32", 1),
-        ("use", 1, "w", "h"),
-        ("size", 1, "m"),
+        ("size", 0, "m"),
         ("number", 1),
+        ("use", 1, "w", "h"),
+        ("call", 1, "odd", "i32", 1),
+        ("result", "i32", 1),
     ]
-    journal(local, "77-11.events", events, [(6, [first, second]), (5, [first])])
+    journal(local, "77-11.events", events, [(5, [first]), (6, [first, second])])
     observed = {"a": seen("a", events, journal="77-11.events")}
     _, found = recorded(observed, Verdict(AGREED), Level(), local)
     assert found.cut == ""
@@ -204,10 +204,10 @@ def test_pasts_come_first_each_once_the_oldest_first(local: Local) -> None:
         ("made",),
         ("grow", 1, "m", 1),
         ("number", 1),
-        ("call", 1, "odd", "i32", 1),
-        ("result", "i32", 1),
         ("size", 0, "m"),
         ("number", 1),
+        ("call", 1, "odd", "i32", 1),
+        ("result", "i32", 1),
     ]
     local.discard(second)
     _, found = recorded(observed, Verdict(AGREED), Level(), local)
@@ -215,6 +215,19 @@ def test_pasts_come_first_each_once_the_oldest_first(local: Local) -> None:
     local.discard(first)
     _, found = recorded(observed, Verdict(AGREED), Level(), local)
     assert (found.events, "an instance was made in an earlier test" in found.cut) == ([], True)
+
+
+def test_pasts_of_what_an_instance_was_made_of(local: Local) -> None:
+    """The test does not touch the memory that its instance imports."""
+    first, second = "past-77-1.events", "past-77-3.events"
+    made: Event = ("make", 0, "memory", 1, None)
+    new: Event = ("new", 1, "w", [["env.m", 0, "memory made by the host"]])
+    journal(local, first, [made], [(8, [])])
+    journal(local, second, [("use", 0, "w", "h"), new, ("made",)], [(8, [first]), (9, [])])
+    events: list[Event] = [("use", 0, "w", "h"), *ODD_CALL]
+    journal(local, "77-5.events", events, [(9, [second])])
+    _, found = recorded({"a": seen("a", events, journal="77-5.events")}, Verdict(AGREED), Level(), local)
+    assert (found.events[:3], found.cut) == ([made, new, ("made",)], "")
 
 
 def test_a_journal_that_was_cut_within_a_call(local: Local, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -193,6 +193,13 @@ def test_more_events_than_are_told_in_full(stage: Stage) -> None:
     assert replay(stage, *events) == [*MADE, *events]
 
 
+def test_more_that_is_left_than_travels(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_wasmer.agreement.observe.STATE", 0)
+    observed = stage.replay("fake-a", recording(*SAME_CALL)).observation
+    assert observed is not None
+    assert [event[3] for event in observed.state] == ["global", "memory"]
+
+
 # Engine processes that are lost
 
 
@@ -234,6 +241,18 @@ def test_a_host_call_that_the_recording_does_not_have(stage: Stage) -> None:
 def test_a_host_call_with_other_arguments_is_answered(stage: Stage) -> None:
     call = [ASK[0], ("host", "env.h", "i32", 99), ("return", "i32", 5), ("result", "i32", 5)]
     assert replay(stage, *call) == [*MADE, *ASK, ("return", "i32", 5), ("result", "i32", 5)]
+
+
+def test_host_calls_are_answered_in_their_order_also_behind_nested_ones(stage: Stage) -> None:
+    twice = module(
+        exports={"twice": function("->", [["host", 0], ["host", 0]])}, imports=[("env", "h", ["func", [], []])]
+    )
+    nested: list[Event] = [("call", 0, "twice", ""), *[("host", "env.h", ""), ("return", "")] * 2, ("result", "")]
+    host: Event = ("host", "env.h", "")
+    events = [*MADE, nested[0], host, *nested, ("return", ""), host, ("raise", "KeyError"), ("raised", "KeyError")]
+    replayed = stage.replay("fake-a", Recording(events, {"w": twice}, {}))
+    assert replayed.observation is not None
+    assert (replayed.observation.events, replayed.strayed) == (events, "")
 
 
 def test_a_host_call_without_its_answer(stage: Stage) -> None:
