@@ -83,15 +83,16 @@ def write(
     `engines`: versions by variant. `find`: contents of memories by digest, for the words. Raises OSError.
     """
     bundle = Bundle(title, list(engines), artifacts, level or Level(), settled(recording))
-    calls, files = _contents(bundle)
-    digest = hashlib.blake2b(b"\0".join([calls, *files.values()]), digest_size=5).hexdigest()
+    files = _files(bundle)
+    digest = hashlib.blake2b(b"\0".join(files.values()), digest_size=5).hexdigest()
     _ignored(folder)
-    return _save(folder / f"{_slug(title)}-{digest}", bundle, verdict, engines, find)
+    return _save(folder / f"{_slug(title)}-{digest}", files, bundle, verdict, engines, find)
 
 
 def rewrite(place: Path, bundle: Bundle, verdict: Verdict, engines: Mapping[str, str], find: Find) -> Path:
     """Write a bundle to this very directory. Raises OSError."""
-    return _save(place, bundle._replace(recording=settled(bundle.recording)), verdict, engines, find)
+    bundle = bundle._replace(recording=settled(bundle.recording))
+    return _save(place, _files(bundle), bundle, verdict, engines, find)
 
 
 def _slug(title: str) -> str:
@@ -112,17 +113,23 @@ def _ignored(folder: Path) -> None:
         ignore.write_text("*\n")
 
 
-def _save(place: Path, bundle: Bundle, verdict: Verdict, engines: Mapping[str, str], find: Find) -> Path:
-    calls, files = _contents(bundle)
+def _save(
+    place: Path,
+    files: Mapping[str, bytes],
+    bundle: Bundle,
+    verdict: Verdict,
+    engines: Mapping[str, str],
+    find: Find,
+) -> Path:
     text = disagreement(verdict, find) if verdict.kind == DIVERGED else ["All backends agreed."]
+    observed = _lines(_observed(bundle, verdict, engines, text))
     temporary = place.with_name(f".new-{secrets.token_hex(8)}")
     temporary.mkdir()
     try:
-        (temporary / CALLS).write_bytes(calls)
-        for name, wasm in files.items():
-            (temporary / name).write_bytes(wasm)
-        (temporary / OBSERVED).write_text(json.dumps(_observed(bundle, verdict, engines, text), indent=2) + "\n")
-        (temporary / README).write_text(_readme(bundle, engines, text))
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
+        (temporary / OBSERVED).write_bytes(f"{{\n{observed}\n}}\n".encode())
+        (temporary / README).write_bytes(_readme(bundle, engines, text).encode(errors="replace"))
         _put(temporary, place)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -145,14 +152,10 @@ def _put(temporary: Path, place: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _contents(bundle: Bundle) -> tuple[bytes, dict[str, bytes]]:
-    """calls.json, and the modules by their names."""
+def _files(bundle: Bundle) -> dict[str, bytes]:
+    """What is replayed: calls.json, and the modules, by name."""
     recording = bundle.recording
     files = {f"{number}.wasm": wasm for number, wasm in enumerate(recording.modules.values())}
-    modules = {
-        identity: {"file": file, "sha256": hashlib.sha256(wasm).hexdigest()}
-        for (identity, wasm), file in zip(recording.modules.items(), files, strict=True)
-    }
     head = {
         FORMAT: VERSION,
         "title": bundle.title,
@@ -160,11 +163,21 @@ def _contents(bundle: Bundle) -> tuple[bytes, dict[str, bytes]]:
         "artifacts": bundle.artifacts,
         "level": bundle.level._asdict(),
         "cut": recording.cut,
-        "modules": modules,
+        "modules": {
+            identity: {"file": file, "sha256": hashlib.sha256(wasm).hexdigest()}
+            for (identity, wasm), file in zip(recording.modules.items(), files, strict=True)
+        },
     }
-    lines = [json.dumps(_inline(event, recording.data), separators=(",", ":")) for event in recording.events]
-    text = json.dumps(head, indent=2).removesuffix("\n}") + ',\n  "events": [\n' + ",\n".join(lines) + "\n  ]\n}\n"
-    return text.encode(), files
+    events = ",\n".join(_encode(_inline(event, recording.data)) for event in recording.events)
+    return {CALLS: f'{{\n{_lines(head)},\n"events": [\n{events}\n]\n}}\n'.encode(), **files}
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def _lines(content: Mapping[str, object]) -> str:
+    """A line for each member of a JSON object."""
+    return ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
 
 
 def _inline(event: Event, data: Mapping[str, bytes]) -> Event:
