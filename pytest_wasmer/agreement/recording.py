@@ -13,7 +13,7 @@ from pytest_wasmer.agreement.events import content_of
 from pytest_wasmer.agreement.judge import HOST_CALLS, UNTOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.judge import Level, Verdict
@@ -173,15 +173,16 @@ def numbered(event: Event, numbers: Mapping[int, int]) -> Event:
 
 
 def recorded(
-    observed: Mapping[str, Observation], verdict: Verdict, level: Level, local: Local | None
+    observed: Mapping[str, Observation], verdict: Verdict, level: Level, local_of: Callable[[str], Local | None]
 ) -> tuple[str, Recording]:
     """What led to a verdict, as one member did it, and who that is: a whole recording, if there is one.
 
+    `local_of`: where a variant's journals, modules and long data are.
     Members did the same up to a divergence; those that most others agree with are asked first.
     """
     first: tuple[str, Recording] | None = None
     for variant in _by_camp(observed, verdict):
-        recording = settled(_of_member(observed[variant], variant, verdict, level, local))
+        recording = settled(_of_member(observed[variant], variant, verdict, level, local_of(variant)))
         if not recording.cut:
             return variant, recording
         first = first or (variant, recording)

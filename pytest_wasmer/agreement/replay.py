@@ -109,7 +109,7 @@ class Stage:
 
     def _module(self, variant: str, identity: str, wasm: bytes) -> Module:
         fresh = self._artifacts == FRESH or variant.endswith(f"-{FRESH}")
-        strategy = Fresh(_tell) if fresh else Reloaded(lambda _: None, _tell, lambda _: None)
+        strategy = Fresh(_tell) if fresh else Reloaded(lambda _: None, _tell, _tell)
         source = Source(f"module {identity.removeprefix('wat:')[:12]}", wasm, None)
         return self._loader.load(variant, partial(self._connect, variant), source, strategy)
 
@@ -124,7 +124,7 @@ class Stage:
         return observed._replace(events=told.events, checkpoints=[], state=told.state)
 
 
-def _tell(backend: str, loading: object) -> None:
+def _tell(backend: str, said: object) -> None:
     pass
 
 

@@ -64,7 +64,7 @@ class Bundles:
         from pytest_wasmer.agreement.bundle import write
         from pytest_wasmer.agreement.recording import recorded
 
-        _, recording = recorded(judged.observed, judged.verdict, level, self._local)
+        _, recording = recorded(judged.observed, judged.verdict, level, lambda _: self._local)
         place = write(
             self._config.rootpath / FOLDER,
             judged.group,

@@ -124,7 +124,7 @@ def test_all_up_to_the_call_that_diverged(local: Local, level: Level) -> None:
     observed = {name: seen(name, [*MADE, *NESTED, *odd(got, SAME_CALL)[2:]]) for name, got in results.items()}
     verdict = judge(observed, level)
     assert verdict.kind == DIVERGED
-    variant, found = recorded(observed, verdict, level, local)
+    variant, found = recorded(observed, verdict, level, lambda _: local)
     assert variant == "b"  # one of those who agree
     assert found == Recording([*MADE, *NESTED, *SAME_CALL, *ODD_CALL], {"w": WASM}, {}, "")
 
@@ -134,30 +134,30 @@ def test_all_of_the_call_within_which_a_host_call_differs(local: Local) -> None:
         return [*MADE, NESTED[0], ("host", "env.h", "i32", argument), *NESTED[5:], *SAME_CALL]
 
     observed = {name: seen(name, events(number)) for number, name in enumerate("ab")}
-    _, found = recorded(observed, judge(observed, Level()), Level(), local)
+    _, found = recorded(observed, judge(observed, Level()), Level(), lambda _: local)
     assert found.events == events(0)[:-2]
 
 
 def test_all_where_what_is_left_differs_or_all_agree(local: Local) -> None:
     observed = {name: seen(name, odd(42, []), [("state", 0, "g", "global", "i32", name)]) for name in "12"}
     verdict = judge(observed, Level())
-    assert recorded(observed, verdict, Level(), local)[1].events == odd(42, [])
-    assert recorded(observed, Verdict(AGREED), Level(), local)[1].events == odd(42, [])
+    assert recorded(observed, verdict, Level(), lambda _: local)[1].events == odd(42, [])
+    assert recorded(observed, Verdict(AGREED), Level(), lambda _: local)[1].events == odd(42, [])
 
 
 def test_what_a_hook_has_changed_is_found_nowhere_so_that_all_is_kept(local: Local) -> None:
     observed = {name: seen(name, odd(result, SAME_CALL)) for name, result in (("a", 42), ("b", 43))}
     verdict = judge(observed, Level())
     normalized = verdict._replace(before=verdict.before[2:])
-    _, found = recorded(observed, normalized, Level(), local)
+    _, found = recorded(observed, normalized, Level(), lambda _: local)
     assert (found.events, found.cut) == (odd(42, SAME_CALL), "")
 
 
 def test_events_that_are_not_at_hand(local: Local) -> None:
     observed = {name: seen(name, odd(42, []))._replace(total=5000) for name in "ab"}
     verdict = Verdict(DIVERGED, "", odd(42, []), {name: (UNTOLD, "events 7 to 5000", name) for name in "ab"})
-    assert recorded(observed, verdict, Level(), local)[1].cut == "only the first events are at hand"
-    _, found = recorded(observed, verdict, Level(), None)
+    assert recorded(observed, verdict, Level(), lambda _: local)[1].cut == "only the first events are at hand"
+    _, found = recorded(observed, verdict, Level(), lambda _: None)
     assert (found.events, found.cut[:70]) == (
         [],
         "only the first events are at hand; the Wasm of module w is not at hand",
@@ -169,7 +169,7 @@ def test_a_member_whose_recording_is_whole_is_taken(local: Local) -> None:
         "a": seen("a", [*MADE, ("write", 0, "m", 0, data_text(LONG)), *ODD_CALL]),
         "b": seen("b", [*MADE, ("write", 0, "m", 0, "00"), *ODD_CALL]),
     }
-    variant, found = recorded(observed, Verdict(AGREED), Level(), local)
+    variant, found = recorded(observed, Verdict(AGREED), Level(), lambda _: local)
     assert (variant, found.cut) == ("b", "")
 
 
@@ -196,7 +196,7 @@ def test_pasts_come_first_each_once_the_oldest_first(local: Local) -> None:
     ]
     journal(local, "77-11.events", events, [(5, [first]), (6, [first, second])])
     observed = {"a": seen("a", events, journal="77-11.events")}
-    _, found = recorded(observed, Verdict(AGREED), Level(), local)
+    _, found = recorded(observed, Verdict(AGREED), Level(), lambda _: local)
     assert found.cut == ""
     assert found.events == [
         *MADE,
@@ -210,10 +210,10 @@ def test_pasts_come_first_each_once_the_oldest_first(local: Local) -> None:
         ("result", "i32", 1),
     ]
     local.discard(second)
-    _, found = recorded(observed, Verdict(AGREED), Level(), local)
+    _, found = recorded(observed, Verdict(AGREED), Level(), lambda _: local)
     assert found.cut == "what was done in earlier tests is not at hand"
     local.discard(first)
-    _, found = recorded(observed, Verdict(AGREED), Level(), local)
+    _, found = recorded(observed, Verdict(AGREED), Level(), lambda _: local)
     assert (found.events, "an instance was made in an earlier test" in found.cut) == ([], True)
 
 
@@ -226,7 +226,7 @@ def test_pasts_of_what_an_instance_was_made_of(local: Local) -> None:
     journal(local, second, [("use", 0, "w", "h"), new, ("made",)], [(8, [first]), (9, [])])
     events: list[Event] = [("use", 0, "w", "h"), *ODD_CALL]
     journal(local, "77-5.events", events, [(9, [second])])
-    _, found = recorded({"a": seen("a", events, journal="77-5.events")}, Verdict(AGREED), Level(), local)
+    _, found = recorded({"a": seen("a", events, journal="77-5.events")}, Verdict(AGREED), Level(), lambda _: local)
     assert (found.events[:3], found.cut) == ([made, new, ("made",)], "")
 
 
@@ -235,5 +235,5 @@ def test_a_journal_that_was_cut_within_a_call(local: Local, monkeypatch: pytest.
     journal(local, past, [*MADE, NESTED[0]], [(1, [])])
     events: list[Event] = [("use", 0, "w", "h"), *ODD_CALL]
     journal(local, "1-3.events", events, [(1, [past])])
-    _, found = recorded({"a": seen("a", events, journal="1-3.events")}, Verdict(AGREED), Level(), local)
+    _, found = recorded({"a": seen("a", events, journal="1-3.events")}, Verdict(AGREED), Level(), lambda _: local)
     assert found.events == [*MADE, *ODD_CALL]

@@ -84,7 +84,7 @@ def taken_down(connection: Connection, test: Callable[[Connection], None]) -> Re
     observed = recorder.end()
     assert observed is not None
     travelled = Observation.unpacked(observed.packed())
-    _, found = recorded({connection.backend: travelled}, Verdict(AGREED), Level(), local)
+    _, found = recorded({connection.backend: travelled}, Verdict(AGREED), Level(), lambda _: local)
     local.remove()
     assert not found.cut
     return found
