@@ -432,8 +432,10 @@ class WasmSession:
     @cached_property
     def _agreement(self) -> Agreement:
         from pytest_wasmer.report.agreement import Agreement
+        from pytest_wasmer.report.bundles import Bundles
 
-        return Agreement(self._config, self._local, self.goldens.update)
+        bundles = Bundles(self._config, self.settings, self.registry, self._local)
+        return Agreement(self._config, self._local, self.goldens.update, bundles)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""

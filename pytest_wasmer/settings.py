@@ -63,6 +63,14 @@ AGREE = Option(
     "'strict' (NaN bits, too) or 'off'; a disagreement is a failed test, test_x[backends-agree]",
     ("results", "strict", "off"),
 )
+REPRO = Option(
+    "repro",
+    "on-failure|always|off",
+    "on-failure",
+    "Write reproducer bundles to .wasm-repro in rootdir, for 'pytest-wasmer repro': 'on-failure' (of each test that "
+    "backends disagree on), 'always' (also of those that they agree on) or 'off'",
+    ("on-failure", "always", "off"),
+)
 CACHE = Option(
     "cache",
     "on|off|refresh",
@@ -102,7 +110,7 @@ REPORT = Option(
     "Write what this run saw: tests, observations, times and environment, for pytest-wasmer compare",
     unset="none is written",
 )
-OPTIONS = (BACKENDS, ARTIFACTS, AGREE, CACHE, CACHE_DIR, ISOLATION, UPDATE, REPORT)
+OPTIONS = (BACKENDS, ARTIFACTS, AGREE, REPRO, CACHE, CACHE_DIR, ISOLATION, UPDATE, REPORT)
 
 # Sizes have no option.
 CACHE_MAX_SIZE = Option(
@@ -137,6 +145,7 @@ class Settings(NamedTuple):
     backends: Setting
     artifacts: Setting
     agree: Setting
+    repro: Setting
     cache: Setting
     cache_dir: Setting
     isolation: Setting

@@ -108,6 +108,20 @@ def test_the_example_of_all_at_once_says_what_is_shown(pytester: pytest.Pytester
 
 
 @needs_wheels
+def test_the_bundle_of_that_disagreement_says_what_is_shown(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [block for block in EXAMPLES if "SINK" in block]
+    pytester.makepyfile(test_pick=example)
+    pytester.runpytest_subprocess("--wasm-backends=all")
+    (shown,) = re.findall(r"\$ pytest-wasmer (repro .*)\n((?s:.*?))```", README)
+    command, output = shown
+    capsys.readouterr()
+    assert cli.main(command.split()) == 1
+    assert capsys.readouterr().out == output
+
+
+@needs_wheels
 def test_the_example_of_a_round_trip_runs_as_pasted(pytester: pytest.Pytester) -> None:
     (example,) = [block for block in EXAMPLES if "wasm_round_trip" in block]
     pytester.makepyfile(example)

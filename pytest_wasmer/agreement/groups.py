@@ -65,7 +65,8 @@ def test_name(group: str) -> str:
 class Judged(NamedTuple):
     """A group that is complete: its id, the node ids of its members and what each let be seen, by variant.
 
-    `text` is what its failure says; "" where it is none. `why_not`: why nothing could be compared at all.
+    `text` is what its failure says; "" where it is none. `level`: what they had to agree on, as of `Membership`.
+    `why_not`: why nothing could be compared at all.
     """
 
     group: str
@@ -74,10 +75,14 @@ class Judged(NamedTuple):
     verdict: Verdict
     text: str
     location: tuple[str, int | None, str]
+    level: tuple[bool, bool, bool, bool] | None
     why_not: str = ""
-    #: Whether somebody wants to know.
-    compared: bool = True
     golden: GoldenMark | None = None
+
+    @property
+    def compared(self) -> bool:
+        """Whether somebody wants to know."""
+        return self.level is not None
 
 
 class _Group:
@@ -144,8 +149,8 @@ class Groups:
         self._count(name, verdict, list(members.values()), text)
         path, line, _ = report.location
         location = path, line, name.partition("::")[2].replace("::", ".")
-        why_not, compared = self._why_not(group), membership["level"] is not None
-        return Judged(name, members, observed, verdict, text, location, why_not, compared, group.golden)
+        level, why_not = membership["level"], self._why_not(group)
+        return Judged(name, members, observed, verdict, text, location, level, why_not, group.golden)
 
     def done(self, judged: Judged) -> None:
         """Nobody needs the journals of a group any more."""

@@ -113,6 +113,11 @@ class Local:
             return False
         return True
 
+    def age(self, name: str) -> tuple[str, int]:
+        """By which the journals of one process are sorted, oldest first."""
+        process, _, number = name.partition(".")[0].rpartition("-")
+        return process, int(number)
+
     def discard(self, name: str) -> None:
         with suppress(OSError):
             os.unlink(os.path.join(self._journals, name))

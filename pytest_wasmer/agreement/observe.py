@@ -11,6 +11,7 @@ import json
 import os
 import weakref
 import zlib
+from collections import deque
 from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +36,9 @@ CHECKPOINTS = 500
 # The same of what is left at the end.
 STATE = 100_000
 FORMAT = 1
+# The pasts of instances that are gone stay for so many beginnings more (two a test): when the last test of a module is
+# judged, its instances are gone.
+LINGER = 16
 
 
 class Observation(NamedTuple):
@@ -98,6 +102,8 @@ class Recorder:
         self._seen: list[_Seen] = []
         # Journals that are the past of instances, by name.
         self._held: dict[str, list[weakref.ref[Owner]]] = {}
+        # Those of which all are gone, and when that was noticed.
+        self._leaving: deque[tuple[int, str]] = deque()
         self.begin("")
 
     def begin(self, variant: str) -> None:
@@ -277,7 +283,9 @@ class Recorder:
         for name, owners in [*self._held.items()]:
             if all(owner() is None for owner in owners):
                 del self._held[name]
-                self._local.discard(name)
+                self._leaving.append((self._serial + LINGER, name))
+        while self._leaving and self._leaving[0][0] < self._serial:
+            self._local.discard(self._leaving.popleft()[1])
 
     def _state(self) -> list[Event]:
         """What is left of each instance, also of those that are gone."""

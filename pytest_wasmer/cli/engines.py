@@ -14,6 +14,7 @@ from pytest_wasmer import selection, settings
 from pytest_wasmer.artifacts.key import Parts, parts_of
 from pytest_wasmer.engines.registry import Registry
 from pytest_wasmer.runtime.pool import EnginePool
+from pytest_wasmer.variants import backend_in
 from pytest_wasmer.wasm import source
 from pytest_wasmer.wasm.loading import Reloaded
 from pytest_wasmer.wasm.module import Loader
@@ -68,6 +69,10 @@ class Engines:
 
     def connect(self, spec: BackendSpec) -> Callable[[], Connection]:
         return partial(self._pool.connection, spec)
+
+    def connection(self, variant: str) -> Connection:
+        """The live engine process of a variant, e.g. "llvm" or "llvm-fresh"."""
+        return self._pool.connection(self.registry.spec(backend_in(variant))._replace(name=variant))
 
     def parts(self, backend: str) -> Parts:
         return parts_of(self.registry.availability(backend), {})

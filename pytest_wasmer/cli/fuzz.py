@@ -83,8 +83,9 @@ def _refuse(modules: list[Module], refused: dict[str, str]) -> None:
         which = f"only {modules[0].backend} takes it" if modules else "no backend takes it"
         raise WasmError(f"fuzzing compares two backends at least, {which}\n{said}")
     path = modules[0].path
-    if unmakeable(modules[0].imports):
-        raise WasmError(f"{path} imports {unmakeable(modules[0].imports)}, which Python cannot make")
+    reason = unmakeable(modules[0].imports)
+    if reason:
+        raise WasmError(f"{path} {reason}")
     if not any(map(is_callable, modules[0].exports.values())):
         raise WasmError(f"{path} exports no function that Python can call")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.agreement.groups import Judged, Membership
     from pytest_wasmer.agreement.local import Local
     from pytest_wasmer.goldens import Update
+    from pytest_wasmer.report.bundles import Bundles, Kept
 
 # In pytest's cache: the members of groups that diverged and have not agreed since.
 REMEMBERED = "wasmer/divergences"
@@ -40,9 +41,10 @@ def normalizer(config: pytest.Config) -> Callable[[str, list[Event]], list[Event
 class Agreement:
     """One per session, where reports arrive."""
 
-    def __init__(self, config: pytest.Config, local: Local | None, update: Update) -> None:
+    def __init__(self, config: pytest.Config, local: Local | None, update: Update, bundles: Bundles) -> None:
         self._config = config
         self._update = update
+        self._bundles = bundles
         self._groups = Groups(normalizer(config), local)
 
     def add(self, report: pytest.TestReport, membership: Membership | None) -> None:
@@ -50,8 +52,9 @@ class Agreement:
         judged = self._groups.add(report, membership)
         if judged is None:
             return
+        kept = self._bundles.keep(judged)
         if judged.text:
-            self._emit(judged)
+            self._emit(judged if kept is None else judged._replace(text=kept.within(judged.text)), kept)
         elif judged.verdict.reason == NOT_DETERMINISTIC:
             self._warn(judged, f"{judged.verdict.reason}, nothing was compared: {difference(judged.verdict)}")
         self._update.take(judged, partial(self._groups.compare, judged))
@@ -65,7 +68,7 @@ class Agreement:
             kwargs={"warning_message": said, "when": "runtest", "nodeid": judged.group, "location": None}
         )
 
-    def _emit(self, divergence: Judged) -> None:
+    def _emit(self, divergence: Judged, kept: Kept | None) -> None:
         hook, manager = self._config.hook, self._config.pluginmanager
         session: Any = manager.getplugin("session")
         if session is not None:
@@ -79,6 +82,7 @@ class Agreement:
                 outcome=outcome,  # type: ignore[arg-type]
                 longrepr=text,
                 when=when,  # type: ignore[arg-type]
+                user_properties=[] if kept is None else kept.properties,
             )
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=divergence.group, location=divergence.location)

@@ -42,6 +42,7 @@ def header(settings: Settings, chosen: Selection, registry: Registry) -> list[st
     stored = {
         "artifacts": settings.artifacts,
         "agree": settings.agree,
+        "repro": settings.repro,
         "cache": settings.cache,
         "cache in": settings.cache_dir,
         "cache max size": settings.cache_max_size,

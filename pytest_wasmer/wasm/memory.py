@@ -70,6 +70,7 @@ class Memory(Extern[MemoryType]):
         if not 0 <= minimum <= PAGE_SIZE or (maximum is not None and not minimum <= maximum <= PAGE_SIZE):
             raise ValueError(f"memory limits in pages: 0 <= {minimum} <= {maximum} <= {PAGE_SIZE} is not so")
         self._waiting: bytearray | None = bytearray(minimum * PAGE_SIZE)
+        self._written = False
         self.type = MemoryType(minimum, maximum)
 
     @classmethod
@@ -77,6 +78,7 @@ class Memory(Extern[MemoryType]):
         memory = cls.__new__(cls)
         Extern.__init__(memory, owner, handle, type_, name)
         memory._waiting = None
+        memory._written = False
         return memory
 
     def _link(self, connection: Connection) -> tuple[Owner, int]:
@@ -88,7 +90,7 @@ class Memory(Extern[MemoryType]):
                 raise WasmError(f"{self.type} cannot be made on {connection.backend}: {refused.text}") from None
             self._owner = host_owner(connection, self._handle, self.type)
             waiting, self._waiting = self._waiting, None
-            if waiting != bytes(len(waiting)):
+            if self._written:
                 self.write(0, bytes(waiting))
         return self._owner, self._handle
 
@@ -185,6 +187,7 @@ class Memory(Extern[MemoryType]):
         offset, _ = self._check(offset, len(content))
         if self._waiting is not None:
             self._waiting[offset : offset + len(content)] = content
+            self._written = True
             return
         connection = self._use()
         if len(content) > TRANSFER and offset + len(content) > self.size:

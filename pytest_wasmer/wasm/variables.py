@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.connection import Connection
 
 
+# Value types of globals that the host can make.
+MADE_BY_THE_HOST = ("i32", "i64", "f32", "f64")
+
+
 class Global(Extern[GlobalType]):
     """A global: an export, or made by the host for modules that import one.
 
@@ -24,7 +28,7 @@ class Global(Extern[GlobalType]):
         self.name = "global made by the host"
         self._by_host = True
         self.type = GlobalType(value_type, mutable)
-        if value_type not in ("i32", "i64", "f32", "f64"):
+        if value_type not in MADE_BY_THE_HOST:
             raise ValueError(f"the host makes globals of i32, i64, f32 and f64, not of {value_type!r}")
         self._converter = Converter([value_type], partial(_value_text, self.name, self.type))
         self._waiting: int | None = self._converter.to_bits((value,))[0]

@@ -26,10 +26,11 @@ commands:
     doctor    say which Wasmer compilers work here, and why others do not
     check     check that a module's stored code is the same program, and its compiles reproducible
     fuzz      look for calls on which compilers disagree, without a test file
+    repro     replay a reproducer bundle that a failed test wrote
+    compare   compare what tests let be seen in several runs, from files of pytest --wasm-report
     compile   compile a module to an artifact file
     run       call a function of an artifact, without any compiler
     cache     look at stored artifacts, and delete them
-    compare   compare what tests let be seen in several runs, from files of pytest --wasm-report
 """,
     "doctor": """\
 usage: pytest-wasmer doctor [-h]
@@ -182,6 +183,27 @@ usage: pytest-wasmer cache clear [-h] [--yes]
 options:
   -h, --help  show this help message and exit
   --yes       do not ask
+""",
+    "repro": """\
+usage: pytest-wasmer repro [-h] [--backends NAMES] [--timeout SECONDS] [--minimize] DIR
+
+Does again what a bundle says, on each backend in an engine process of its own, and compares what
+comes out. Host functions answer as they did when the bundle was written: no test, and no code of
+its project, is run.
+
+positional arguments:
+  DIR                the bundle, as the failure names it
+
+options:
+  -h, --help         show this help message and exit
+  --backends NAMES   names with commas between them, 'all' or 'available' (default: those that the
+                     bundle was written for)
+  --timeout SECONDS  for one backend; 0 is none (default: 60)
+  --minimize         write a second bundle, DIR-min, without the calls (and rows of map) that the
+                     divergence does not need
+
+Exit status: 0 all agree, 1 they still diverge (or one crashes, or does not end), 2 it could not
+be replayed or compared, or the recording was cut and what is left agrees.
 """,
 }
 

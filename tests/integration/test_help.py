@@ -25,6 +25,11 @@ WebAssembly tests on Wasmer's compilers (pytest-wasmer):
                         its instances; a NaN equals a NaN), 'strict' (NaN bits, too) or 'off'; a
                         disagreement is a failed test, test_x[backends-agree]. Default: results.
                         Also: PYTEST_WASMER_AGREE, ini wasm_agree
+  --wasm-repro=on-failure|always|off
+                        Write reproducer bundles to .wasm-repro in rootdir, for 'pytest-wasmer
+                        repro': 'on-failure' (of each test that backends disagree on), 'always'
+                        (also of those that they agree on) or 'off'. Default: on-failure. Also:
+                        PYTEST_WASMER_REPRO, ini wasm_repro
   --wasm-cache=on|off|refresh
                         Keep compiled modules for later runs: 'on', 'off' (compile in each run; the
                         round trip happens in memory) or 'refresh' (compile once more, and replace
@@ -58,6 +63,7 @@ def test_help(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Non
         "wasm_backends",
         "wasm_artifacts",
         "wasm_agree",
+        "wasm_repro",
         "wasm_cache",
         "wasm_cache_dir",
         "wasm_isolation",
