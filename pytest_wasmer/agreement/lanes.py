@@ -198,6 +198,10 @@ class Lanes:
                     lane.kill()
         return [future.result() for future in futures]
 
+    def local_of(self, backend: str) -> Local:
+        """What the replays on a backend saw."""
+        return self.lanes[self.names.index(backend)].local
+
     def contents(self, digests: Iterable[str]) -> Mapping[str, bytes]:
         """Of pages of memories, and of long data, that replays met."""
         wanted = list(digests)

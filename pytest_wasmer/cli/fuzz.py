@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from pytest_wasmer.agreement.bundle import write
 from pytest_wasmer.agreement.fuzz import Fuzzed, fuzz
+from pytest_wasmer.agreement.judge import Level
 from pytest_wasmer.agreement.lanes import Lanes
 from pytest_wasmer.agreement.pasteable import pasteable_test
+from pytest_wasmer.agreement.recording import recorded
 from pytest_wasmer.cli.engines import Engines, add_backends
 from pytest_wasmer.edges import is_callable
+from pytest_wasmer.report.bundles import FOLDER
 from pytest_wasmer.report.table import counted, in_words
 from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.wasm.errors import CompileError
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Calls what a module exports on all backends at once, with edge values as arguments and writes to its memory between
 the calls, and compares results, traps, host calls, memories and globals. What it imports is stood in for. The first
-disagreement is made small and printed, with a test to paste."""
+disagreement is made small and printed, with a test to paste and a bundle for pytest-wasmer repro."""
 EPILOG = """\
 Exit status: 0 nothing found, 1 something found, 2 it could not run (fewer than two backends take the module).
 Equal seeds give equal calls. What does not end, or exhausts the stack, is left alone and said."""
@@ -60,8 +66,9 @@ def run(options: Namespace) -> int:
                 found = fuzz(lanes, options.seed, options.seconds, tell=progress.show)
             finally:
                 progress.clear()
+            told = None if found.finding is None else _told(engines, lanes, found.finding)
             report = _json if options.json else _text
-            print(report(options, lanes, found, refused))
+            print(report(options, lanes, found, refused, told))
     return 0 if found.finding is None else 1
 
 
@@ -85,7 +92,7 @@ def _refuse(modules: list[Module], refused: dict[str, str]) -> None:
     path = modules[0].path
     reason = unmakeable(modules[0].imports)
     if reason:
-        raise WasmError(f"{path} {reason}")
+        raise WasmError(f"{path} imports {reason}, which Python cannot make")
     if not any(map(is_callable, modules[0].exports.values())):
         raise WasmError(f"{path} exports no function that Python can call")
 
@@ -114,7 +121,7 @@ class _Progress:
 # What is printed
 
 
-def _text(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, str]) -> str:
+def _text(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, str], told: dict[str, str] | None) -> str:
     where = f"{options.file} on {in_words(lanes.names)}, seed {options.seed}"
     lines = [f"{where}: {counted(found.calls, 'call')} on each"]
     lines += refused.values()
@@ -123,16 +130,15 @@ def _text(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
         lines.append(
             f"{counted(found.unconfirmed, 'difference')} did not come again on new instances, or were of NaN bits only"
         )
-    if found.finding is None:
+    if told is None:
         lines.append("No disagreement was found.")
         return "\n".join(lines)
     backends = ",".join(lanes.names)
     again = f"pytest --wasm-backends={backends} test_fuzz.py"
-    told = _told(lanes, found.finding)
-    return "\n".join([*lines, "", told["text"], "", f"As a test ({again}):", "", told["test"].rstrip()])
+    return "\n".join([*lines, "", told["text"], told["repro"], "", f"As a test ({again}):", "", told["test"].rstrip()])
 
 
-def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, str]) -> str:
+def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, str], told: dict[str, str] | None) -> str:
     content: dict[str, Any] = {
         "file": options.file,
         "backends": lanes.names,
@@ -141,13 +147,29 @@ def _json(options: Namespace, lanes: Lanes, found: Fuzzed, refused: dict[str, st
         "calls": found.calls,
         "left_alone": dict(found.skipped),
         "unconfirmed": found.unconfirmed,
-        "finding": None if found.finding is None else _told(lanes, found.finding),
+        "finding": told,
     }
     return json.dumps(content, indent=2)
 
 
-def _told(lanes: Lanes, finding: Finding) -> dict[str, str]:
+def _told(engines: Engines, lanes: Lanes, finding: Finding) -> dict[str, str]:
     """All that is made of a finding, by name. What its replays saw is in `finding.observed` and each lane's `local`."""
     recorded = [observation.events for observation in finding.observed.values()]
     test = pasteable_test(finding.path, finding.sequence.steps, lanes.types, lanes.imports, recorded)
-    return {"text": "\n".join(finding.lines(lanes.contents)), "test": test}
+    repro = _bundle(engines, lanes, finding)
+    return {"text": "\n".join(finding.lines(lanes.contents)), "repro": repro, "test": test}
+
+
+def _bundle(engines: Engines, lanes: Lanes, finding: Finding) -> str:
+    """The line that replays what was found, from a bundle that is written here."""
+    if finding.verdict is None:  # nobody knows what a process that died had seen
+        return "Repro: the test below; there is no bundle of what an engine process did not survive"
+    title = f"{Path(finding.path).name}::fuzz"
+    _, recording = recorded(finding.observed, finding.verdict, Level(), lanes.local_of)
+    versions = {name: engines.registry.availability(name).detail for name in finding.observed}
+    try:
+        place = write(Path(FOLDER), title, recording, finding.verdict, versions, find=lanes.contents)
+    except OSError as error:
+        return f"Repro: none, {error.filename or FOLDER} cannot be written: {error.strerror}"
+    cut = f" (the recording was cut: {recording.cut})" if recording.cut else ""
+    return f"Repro: pytest-wasmer repro {shlex.quote(str(place))}{cut}"

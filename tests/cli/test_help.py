@@ -66,8 +66,8 @@ usage: pytest-wasmer fuzz [-h] [--backends NAMES] [--seconds SECONDS] [--seed SE
 
 Calls what a module exports on all backends at once, with edge values as arguments and writes to
 its memory between the calls, and compares results, traps, host calls, memories and globals. What
-it imports is stood in for. The first disagreement is made small and printed, with a test to
-paste.
+it imports is stood in for. The first disagreement is made small and printed, with a test to paste
+and a bundle for pytest-wasmer repro.
 
 positional arguments:
   FILE               .wasm or .wat
