@@ -12,6 +12,7 @@ import pytest
 
 from pytest_wasmer import selection, settings
 from pytest_wasmer.artifacts.key import Parts, parts_of
+from pytest_wasmer.engines.interpreter import Named
 from pytest_wasmer.engines.registry import Registry
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.wasm import source
@@ -35,6 +36,13 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("pytest-wasmer", appauthor=False))
 
 
+def new_registry(*, anew: bool = False) -> Registry:
+    """What works here, as the environment says: ini files count for pytest only."""
+    python = settings.from_environment(settings.PYTHON)
+    named = Named(python.value, python.source, Path.cwd()) if python.given else None
+    return Registry([], cache_folder(), named, anew=anew)
+
+
 def add_backends(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backends",
@@ -48,7 +56,7 @@ class Engines:
     """Engine processes for one command; a context manager."""
 
     def __init__(self) -> None:
-        self.registry = Registry([], cache_folder())
+        self.registry = new_registry()
         self._pool = EnginePool("process", cache_folder() / "pycache")
         self._loader = Loader()
         self._in_memory = Reloaded(lambda _: None, lambda backend, loading: None, lambda text: None)
