@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer import __version__
-from pytest_wasmer.cli import artifacts, cache, check, doctor
+from pytest_wasmer.cli import artifacts, cache, check, doctor, setup
 from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.wasm.errors import MissingExport
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("pytest-wasmer", description="Tools beside the pytest plugin")
     parser.add_argument("--version", action="version", version=f"pytest-wasmer {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (doctor, check, artifacts, cache):
+    for group in (doctor, setup, check, artifacts, cache):
         group.add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 from pytest_wasmer import settings
 from pytest_wasmer.artifacts import entry
 from pytest_wasmer.artifacts.seal import seal_file
-from pytest_wasmer.artifacts.store import Store, Unusable, open_store
-from pytest_wasmer.cli.engines import Engines, add_backends, cache_folder
+from pytest_wasmer.artifacts.store import Store
+from pytest_wasmer.cli.engines import Engines, add_backends, opened_store
 from pytest_wasmer.report.table import aligned, counted, size_text
 from pytest_wasmer.runtime.errors import WasmError
 
@@ -63,16 +62,8 @@ def add(commands: Commands) -> None:
         deleting.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _store(options: Namespace) -> Store:
-    root = options.dir or os.environ.get(settings.CACHE_DIR.variable) or cache_folder() / "artifacts"
-    try:
-        return open_store(Path(root).expanduser(), seal_file())
-    except Unusable as unusable:
-        raise WasmError(str(unusable)) from None
-
-
 def info(options: Namespace) -> int:
-    store = _store(options)
+    store = opened_store(options.dir)
     entries = store.entries()
     rows = [
         ("directory", str(store.root)),
@@ -88,7 +79,7 @@ def info(options: Namespace) -> int:
 
 
 def ls(options: Namespace) -> int:
-    store = _store(options)
+    store = opened_store(options.dir)
     entries = store.entries()
     print("\n".join(_listed(list(reversed(entries))) if entries else [f"nothing is stored in {store.root}"]))
     return 0
@@ -113,7 +104,7 @@ def _listed(entries: Sequence[Entry]) -> list[str]:
 
 def explain(options: Namespace) -> int:
     """Exit status 0 if every backend has a good artifact, 1 if not."""
-    store = _store(options)
+    store = opened_store(options.dir)
     missing = False
     with Engines() as engines:
         for backend in engines.select(options.backends):
@@ -160,7 +151,7 @@ def _differences(wanted: Parts, stored: Parts) -> str:
 
 
 def prune(options: Namespace) -> int:
-    store = _store(options)
+    store = opened_store(options.dir)
     size = settings.size_in_bytes(settings.CACHE_MAX_SIZE, settings.Setting(options.max_size, "--max-size"))
     age = settings.days(settings.CACHE_MAX_AGE, settings.Setting(options.older_than, "--older-than"))
     entries = store.prunable(size, age * DAY)
@@ -171,7 +162,7 @@ def prune(options: Namespace) -> int:
 
 
 def clear(options: Namespace) -> int:
-    store = _store(options)
+    store = opened_store(options.dir)
     return _delete(store, store.entries(), options, store.clear)
 
 

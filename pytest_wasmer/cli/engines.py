@@ -12,8 +12,11 @@ import pytest
 
 from pytest_wasmer import selection, settings
 from pytest_wasmer.artifacts.key import Parts, parts_of
+from pytest_wasmer.artifacts.seal import seal_file
+from pytest_wasmer.artifacts.store import Unusable, open_store
 from pytest_wasmer.engines.interpreter import Named
 from pytest_wasmer.engines.registry import Registry
+from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.wasm import source
 from pytest_wasmer.wasm.loading import Reloaded
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from pytest_wasmer.artifacts.store import Store
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.wasm.module import Module
@@ -41,6 +45,16 @@ def new_registry(*, anew: bool = False) -> Registry:
     python = settings.from_environment(settings.PYTHON)
     named = Named(python.value, python.source, Path.cwd()) if python.given else None
     return Registry([], cache_folder(), named, anew=anew)
+
+
+def opened_store(folder: Path | None) -> Store:
+    """The store of artifacts in that directory, or in the one that the environment says. Raises `WasmError`."""
+    said = settings.from_environment(settings.CACHE_DIR)
+    root = folder or (Path(said.value) if said.given else cache_folder() / "artifacts")
+    try:
+        return open_store(root.expanduser(), seal_file())
+    except Unusable as unusable:
+        raise WasmError(str(unusable)) from None
 
 
 def add_backends(parser: argparse.ArgumentParser) -> None:
