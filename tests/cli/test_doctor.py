@@ -22,7 +22,7 @@ from pytest_wasmer.cli.engines import opened_store
 from pytest_wasmer.engines import registry
 from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, Availability, Registry
 from tests.conftest import PYTHON_WITH_WHEELS, needs_wheels
-from tests.engines.workbench import PACKAGES, add_fake, add_real, bare_environment, real_site, site_of
+from tests.engines.workbench import PACKAGES, add_fake, add_real, bare_environment, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -349,9 +349,3 @@ def test_another_service(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["doctor", "--ci", "jenkins"])
     assert ended.value.code == 2
     assert "github" in capsys.readouterr().err
-
-
-def test_the_wheels_of_this_suite_are_real() -> None:
-    if PYTHON_WITH_WHEELS.reason:
-        pytest.skip(PYTHON_WITH_WHEELS.reason)
-    assert all((real_site() / package).is_dir() for package in PACKAGES)
