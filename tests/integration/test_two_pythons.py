@@ -5,6 +5,7 @@ Where tests run on that very one there is no second: `.ci/run` runs this on othe
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -36,6 +37,13 @@ SUITE = """
         with pytest.raises(Trap) as trapped:
             calc.div(number, 0)
         assert trapped.value.kind is TrapKind.INTEGER_DIVIDE_BY_ZERO
+"""
+# xdist hands its workers the controller's sys.path, and with it another Python's standard library.
+OWN_PATH = """
+    import sys
+
+    PATHS = {paths}
+    sys.path[:] = PATHS[sys.version_info[1]]
 """
 CAN_TEST = "import pytest, xdist, platformdirs, filelock, pytest_wasmer"
 
@@ -75,10 +83,20 @@ def test_what_one_compiled_the_other_loads(pytester: pytest.Pytester, other: str
         assert counts(second, backend) == (0, 1, 0)
 
 
+def path_of(python: str) -> tuple[int, list[str]]:
+    """Minor version, sys.path."""
+    code = "import sys, json; print(json.dumps([sys.version_info[1], sys.path]))"
+    minor, path = json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)
+    return minor, path
+
+
 @needs_wheels
-def test_one_session_of_both(pytester: pytest.Pytester, other: str) -> None:
-    """Each test on one backend or another Python, and compared."""
-    pytester.makepyfile(test_calc=SUITE)
+def test_one_session_of_both(pytester: pytest.Pytester, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one test, backends may have run on either Python."""
+    paths = dict(path_of(python) for python in (sys.executable, other))
+    pytester.makepyfile(test_calc=SUITE, own_path=OWN_PATH.format(paths=paths))
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    monkeypatch.setenv("PYTEST_PLUGINS", "own_path,pytest_wasmer.plugin")
     workers = [f"--tx=popen//python={python}" for python in (sys.executable, other)]
     result = run(pytester, sys.executable, "-p", "xdist", *workers, "--dist=load", "-rP")
     result.assert_outcomes(passed=36)
