@@ -78,15 +78,15 @@ class Interpreter(NamedTuple):
         return f"{self.executable} ({self.origin})"
 
 
-def find(named: Named | None, cache: Path) -> Interpreter:
+def find(named: Named | None, cache: Path, *, anew: bool = False) -> Interpreter:
     """What a setting names; else this Python if it has wheels; else that of `pytest-wasmer setup`, if there is one."""
     if named is not None:
-        return _named(named, cache)
+        return _named(named, cache, anew)
     here = this()
     if not here.reason and any(here.library(package) for package in PACKAGES):
         return here
     python = python_in(environment())
-    return described(str(python), PROVISIONED, SETUP, cache) if python.is_file() else here
+    return described(str(python), PROVISIONED, SETUP, cache, anew=anew) if python.is_file() else here
 
 
 def environment() -> Path:
@@ -112,14 +112,14 @@ def this() -> Interpreter:
     return found
 
 
-def _named(named: Named, cache: Path) -> Interpreter:
+def _named(named: Named, cache: Path, anew: bool) -> Interpreter:
     file = os.path.expanduser(named.file)
     file = str(named.base / file) if os.path.dirname(file) else shutil.which(file) or file
-    return described(file, named.place, f"{SETUP}, then remove {named.place}", cache)
+    return described(file, named.place, f"{SETUP}, then remove {named.place}", cache, anew=anew)
 
 
-def described(executable: str, origin: str, remedy: str, cache: Path) -> Interpreter:
-    """What another Python says of itself, now or earlier."""
+def described(executable: str, origin: str, remedy: str, cache: Path, *, anew: bool = False) -> Interpreter:
+    """What another Python says of itself, now or earlier (unless `anew`)."""
     found = Interpreter(executable, origin)
     try:
         config = Path(executable).parent.parent / "pyvenv.cfg"
@@ -127,7 +127,7 @@ def described(executable: str, origin: str, remedy: str, cache: Path) -> Interpr
     except OSError as error:
         return found._replace(reason=f"{origin}: {executable}: {error.strerror}", remedy=remedy)
     memory = Memory(cache / "pythons", "python", key)
-    known = memory.recall(*_SAID)
+    known = None if anew else memory.recall(*_SAID)
     said = known or _ask(executable)
     if isinstance(said, str):
         return found._replace(reason=f"{origin}: {executable} does not start: {said}", remedy=remedy)

@@ -94,7 +94,7 @@ class Registry:
     @cached_property
     def interpreter(self) -> Interpreter:
         """The Python that runs the wheels."""
-        return interpreter.find(self._named, self._cache)
+        return interpreter.find(self._named, self._cache, anew=self._anew)
 
     def spec(self, name: str) -> BackendSpec:
         spec = self._specs[name]
@@ -173,10 +173,11 @@ def version_of(library: Path) -> str:
 
 def probe(spec: BackendSpec) -> tuple[bool, str]:
     """Load the engine in a child process and run a function. Its version, or why not."""
-    # -I: nothing of the user's environment or directory may take part.
+    # -I: nothing of the user's environment or directory may take part. -B: another Python leaves no bytecode here.
     command = [
         spec.python,
         "-I",
+        "-B",
         "-c",
         _PROBE,
         str(Path(__file__).resolve().parent.parent),

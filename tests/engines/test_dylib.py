@@ -288,7 +288,7 @@ def test_what_a_killed_test_process_left_goes_at_the_next_start(temporary: Path,
 
 
 def test_what_living_test_processes_have_stays(temporary: Path, cache: Path) -> None:
-    others = [temporary / f"{process.SCRATCH}{pid}-x" for pid in (os.getpid(), os.getppid(), 1)]
+    others = [temporary / f"{process.SCRATCH}{pid}-x" for pid in {os.getpid(), os.getppid(), 1}]
     strange = temporary / f"{process.SCRATCH}abc"
     for folder in (*others, strange):
         folder.mkdir()

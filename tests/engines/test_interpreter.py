@@ -222,6 +222,15 @@ def test_later_runs_start_no_process_for_it(tmp_path: Path, cache: Path, asked: 
 
 
 @needs_wheels
+def test_doctor_asks_again(tmp_path: Path, cache: Path, asked: list[str]) -> None:
+    python = bare_environment(tmp_path / "mine")
+    add_real(tmp_path / "mine")
+    for anew in (False, True, False):
+        assert Registry([], cache, named(python), anew=anew).interpreter.reason == ""
+    assert len(asked) == 2
+
+
+@needs_wheels
 def test_an_environment_made_anew_is_asked_again(tmp_path: Path, cache: Path, asked: list[str]) -> None:
     for _ in range(2):
         python = bare_environment(tmp_path / "mine")

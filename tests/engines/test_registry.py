@@ -424,11 +424,11 @@ def test_a_probe_of_each_compiler(name: str, tmp_path: Path) -> None:
 @needs_wheels
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the Dylib engine links with gcc")
 @pytest.mark.parametrize("name", DYLIBS)
-def test_a_probe_leaves_no_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_leaves_no_file(name: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if its process is killed, which leaves a dylib engine's."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    spec = Registry([], tmp_path).spec(name)
+    spec = Registry([], cache).spec(name)
     assert probe(spec) == (True, "wasmer 1.1.0")
     monkeypatch.setattr(registry, "_PROBE", f"{registry._PROBE}import os; os.kill(os.getpid(), 9)")
     assert probe(spec) == (False, "killed by SIGKILL")
@@ -442,6 +442,14 @@ def test_a_probe_is_not_disturbed_by_the_user_s_directory(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert probe(Registry([], tmp_path).spec("singlepass")) == (True, "wasmer 1.1.0")
+
+
+def test_a_probe_of_another_python_leaves_no_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the modules of this package, which are of the Python that runs the tests."""
+    shutil.copytree(HERE.parent / "pytest_wasmer", tmp_path / "pytest_wasmer", ignore=lambda *_: ["__pycache__"])
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "pytest_wasmer" / "engines" / "registry.py"))
+    assert probe(BackendSpec("working", "pytest_wasmer.engines.api:Engine"))[0] is False
+    assert list(tmp_path.rglob("__pycache__")) == []
 
 
 def test_a_probe_tells_the_last_line_of_what_went_wrong() -> None:
