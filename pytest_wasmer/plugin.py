@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     session = config.stash[SESSION] = WasmSession(config)
     config.pluginmanager.register(plugin_of(session), "wasm-fixtures")
     config.pluginmanager.register(Summary(session), "wasm-summary")
-    if session.settings.backends.given:
+    if session.settings.backends.given or session.settings.isolation.value == "none":
         _ = session.selection  # a usage error now, not in the middle of collection
 
 

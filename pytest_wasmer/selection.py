@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -70,6 +72,25 @@ def _remedies(missing: Sequence[Availability], working: Sequence[str]) -> str:
     if working:
         lines.append(f"Or run what works ({', '.join(working)}): --wasm-backends=available")
     return "\n".join(lines)
+
+
+def refuse_other_python(isolation: Setting, selection: Selection, registry: Registry) -> None:
+    """Raises UsageError if native code is to run in this process and a backend needs another Python."""
+    specs = [registry.spec(name) for name in selection.names]
+    elsewhere = [spec for spec in specs if not _is_this_python(spec.python)]
+    if elsewhere:
+        names = ", ".join(spec.name for spec in elsewhere)
+        raise pytest.UsageError(
+            f"{settings.where(settings.ISOLATION, isolation)}=none runs native code in this Python, {sys.executable}, "
+            f"and {names} need {elsewhere[0].python}: {registry.interpreter.origin}.\n"
+            f"    Use --wasm-isolation=process, or run the tests with that Python."
+        )
+
+
+def _is_this_python(executable: str) -> bool:
+    """By the directory, too: the interpreters of all virtual environments are links to one file."""
+    here = os.path.dirname(sys.executable) == os.path.dirname(executable)
+    return executable == sys.executable or (here and os.path.samefile(executable, sys.executable))
 
 
 def no_backend(selection: Selection) -> str:

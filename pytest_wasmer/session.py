@@ -76,17 +76,23 @@ class WasmSession:
 
     @cached_property
     def registry(self) -> Registry:
+        from pytest_wasmer.engines.interpreter import Named
         from pytest_wasmer.engines.registry import Registry
         from pytest_wasmer.registered import registered
 
-        return Registry(registered(self._config), self.cache)
+        python = self.settings.python
+        named = Named(python.value, settings.where(settings.PYTHON, python), self._config.rootpath)
+        return Registry(registered(self._config), self.cache, named if python.given else None)
 
     @cached_property
     def selection(self) -> Selection:
         from pytest_wasmer import selection
 
         codes = (FRESH, RELOADED) if self.settings.artifacts.value == "both" else ("",)
-        return selection.select(self.settings.backends, self.registry, codes)
+        chosen = selection.select(self.settings.backends, self.registry, codes)
+        if self.settings.isolation.value == "none":
+            selection.refuse_other_python(self.settings.isolation, chosen, self.registry)
+        return chosen
 
     @cached_property
     def pool(self) -> EnginePool:

@@ -117,7 +117,9 @@ CACHE_MAX_SIZE = Option(
     "cache-max-size", "SIZE", "2 GiB", "Size above which stored artifacts go, least recently used first"
 )
 CACHE_MAX_AGE = Option("cache-max-age", "DAYS", "90", "Days without use after which stored artifacts go")
-INI_ONLY = (CACHE_MAX_SIZE, CACHE_MAX_AGE)
+# Nor have paths of tools.
+PYTHON = Option("python", "FILE", "", "The CPython 3.10 that runs the wheels")
+INI_ONLY = (CACHE_MAX_SIZE, CACHE_MAX_AGE, PYTHON)
 
 # What --markers shows; what they mean is in `markers`.
 MARKER_LINES = (
@@ -153,11 +155,12 @@ class Settings(NamedTuple):
     report: Setting
     cache_max_size: Setting
     cache_max_age: Setting
+    python: Setting
 
     @property
     def given(self) -> list[Setting]:
-        """Those that somebody set."""
-        return [setting for setting in self if setting.given]
+        """Those that somebody set for a run with Wasm; where tools are may be said once for all runs of a user."""
+        return [setting for setting in self if setting.given and setting is not self.python]
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -169,7 +172,8 @@ def add_options(parser: pytest.Parser) -> None:
         group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=twins, **bare)
         parser.addini(option.ini, f"{option.flag} for every run", default=None)
     for option in INI_ONLY:
-        text = f"{option.help} (default: {option.default}; also: {option.variable})"
+        default = option.default or "this one if it has them, else that of pytest-wasmer setup"
+        text = f"{option.help} (default: {default}; also: {option.variable})"
         parser.addini(option.ini, text, default=None)
 
 
@@ -237,14 +241,20 @@ def _first_given(config: pytest.Config, option: Option) -> Setting:
     given = config.getoption(option.ini, None)
     if given is not None:
         return Setting(given, option.flag)
-    variable = os.environ.get(option.variable)
-    if variable:
-        return Setting(variable, option.variable)
+    environment = from_environment(option)
+    if environment.given:
+        return environment
     ini = config.getini(option.ini)
     if ini:
         value = " ".join(ini) if isinstance(ini, list) else str(ini)
         return Setting(value, config.inipath.name if config.inipath else "ini")
     return Setting(option.default, "default")
+
+
+def from_environment(option: Option) -> Setting:
+    """What the variable says, or the default: all that counts outside pytest."""
+    value = os.environ.get(option.variable)
+    return Setting(value, option.variable) if value else Setting(option.default, "default")
 
 
 def where(option: Option, setting: Setting) -> str:

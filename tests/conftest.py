@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ import pytest
 import pytest_wasmer.runtime.direct
 import pytest_wasmer.runtime.pipe
 import pytest_wasmer.wasm.module  # noqa: F401
+from pytest_wasmer.engines import interpreter
 from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, BackendSpec, Registry
 from pytest_wasmer.runtime.pool import EnginePool
-from pytest_wasmer.settings import INI_ONLY, OPTIONS
+from pytest_wasmer.settings import INI_ONLY, OPTIONS, PYTHON
 from tests import fake_engine
 
 if TYPE_CHECKING:
@@ -32,9 +34,32 @@ FAKES = [
 ]
 #: How messages list what can be selected in `fakes`.
 KNOWN = ", ".join([*COMPILERS, *DYLIBS, *fake_engine.NAMES])
-# Runs with `pytester` that use native code: the wheels exist for CPython 3.10 only.
-WHEELS = sys.version_info[:2] == (3, 10)
-needs_wheels = pytest.mark.skipif(not WHEELS, reason="the wasmer wheels exist for CPython 3.10 only")
+
+
+def _python_with_wheels() -> interpreter.Interpreter:
+    """As for any run: of PYTEST_WASMER_PYTHON, else this one, else that of `pytest-wasmer setup`."""
+    named = os.environ.get(PYTHON.variable)
+    place = interpreter.Named(named, PYTHON.variable, Path.cwd()) if named else None
+    with tempfile.TemporaryDirectory() as cache:
+        return interpreter.find(place, Path(cache))
+
+
+PYTHON_WITH_WHEELS = _python_with_wheels()
+# Whether there are wheels for engine processes, and whether the test process itself can load them.
+WHEELS = not PYTHON_WITH_WHEELS.reason
+WHEELS_HERE = WHEELS and PYTHON_WITH_WHEELS.origin == interpreter.HERE
+needs_wheels = pytest.mark.skipif(not WHEELS, reason=f"{PYTHON_WITH_WHEELS.reason} ({PYTHON_WITH_WHEELS.remedy})")
+NOT_HERE = "the wasmer wheels are loaded into the test process, and are for another Python"
+needs_wheels_here = pytest.mark.skipif(not WHEELS_HERE, reason=NOT_HERE)
+
+
+def provide_wheels(data: Path) -> None:
+    """Into a data directory of tests, where this Python has none: what `pytest-wasmer setup` would make there."""
+    if WHEELS and not WHEELS_HERE:
+        environment = data / "pytest-wasmer" / interpreter.environment().name
+        environment.parent.mkdir(parents=True)
+        environment.symlink_to(Path(PYTHON_WITH_WHEELS.executable).parent.parent)
+
 
 FAKE_CONFTEST = """
 import sys
@@ -54,7 +79,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing that an earlier run left in the user's cache takes part, and nothing is left there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        data = tmp_path_factory.mktemp("data")
+        provide_wheels(data)
+        patch.setenv("XDG_DATA_HOME", str(data))
         for option in (*OPTIONS, *INI_ONLY):
             patch.delenv(option.variable, raising=False)
         patch.delenv("PYTEST_ADDOPTS", raising=False)
@@ -89,13 +116,19 @@ def fake(pool: EnginePool) -> Connection:
 def compiler(request: pytest.FixtureRequest) -> str:
     """The name of each compiler of the wheels. Skips where they do not exist."""
     if not WHEELS:
-        pytest.skip("the wasmer wheels exist for CPython 3.10 only")
+        pytest.skip(PYTHON_WITH_WHEELS.reason)
     return str(request.param)
 
 
+def skip_without_wheels(isolation: str) -> None:
+    if not (WHEELS_HERE if isolation == "none" else WHEELS):
+        pytest.skip(NOT_HERE if WHEELS else PYTHON_WITH_WHEELS.reason)
+
+
 @pytest.fixture
-def native(compiler: str, pool: EnginePool, cache: Path) -> Connection:
+def native(compiler: str, isolation: str, pool: EnginePool, cache: Path) -> Connection:
     """A connection to each compiler, over either transport."""
+    skip_without_wheels(isolation)
     return pool.connection(Registry([], cache).spec(compiler))
 
 

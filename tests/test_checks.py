@@ -29,7 +29,7 @@ from pytest_wasmer.wasm.errors import LinkError
 from pytest_wasmer.wasm.loading import Reloaded
 from pytest_wasmer.wasm.module import Loader
 from pytest_wasmer.wasm.source import Source
-from tests.conftest import HERE, WHEELS, needs_wheels
+from tests.conftest import HERE, needs_wheels, skip_without_wheels
 from tests.fake_engine import function, memory, module, table, variable
 from tests.wasm.workbench import load
 
@@ -80,8 +80,7 @@ def liar(liars: EnginePool) -> Callable[..., Module]:
 @pytest.fixture(params=[*COMPILERS, *DYLIBS])
 def wheel(request: pytest.FixtureRequest, engines: EnginePool, cache: Path) -> Connection:
     """A connection to each compiler, with each of the wheels' engines."""
-    if not WHEELS:
-        pytest.skip("the wasmer wheels exist for CPython 3.10 only")
+    skip_without_wheels("process")
     return engines.connection(Registry([], cache).spec(request.param))
 
 

@@ -70,7 +70,7 @@ def parts_of(backend: Availability, extra: dict[str, str]) -> Parts:
         compiler=compiler,
         kind=kind,
         features=cpu_features(),
-        target=f"{platform.machine().lower()}-{sys.platform}",
+        target=target(),
         configuration="default",
         extra=json.dumps(extra, sort_keys=True),
     )
@@ -86,6 +86,11 @@ def parts_from(head: bytes) -> Parts | None:
         return Parts(*[str(json.loads(value)) for _, _, value in named])
     except (ValueError, RecursionError):  # brackets without end, in a damaged one
         return None
+
+
+def target() -> str:
+    """What this machine runs: "x86_64-linux"."""
+    return f"{platform.machine().lower()}-{sys.platform}"
 
 
 @lru_cache(maxsize=1)

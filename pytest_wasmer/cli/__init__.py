@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer import __version__
-from pytest_wasmer.cli import artifacts, cache, check, compare, doctor, fuzz, repro
+from pytest_wasmer.cli import artifacts, cache, check, compare, doctor, fuzz, repro, setup
 from pytest_wasmer.runtime.errors import EngineLost, WasmError
 from pytest_wasmer.wasm.errors import MissingExport
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("pytest-wasmer", description="Tools beside the pytest plugin")
     parser.add_argument("--version", action="version", version=f"pytest-wasmer {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (doctor, check, fuzz, repro, compare, artifacts, cache):
+    for group in (doctor, setup, check, fuzz, repro, compare, artifacts, cache):
         group.add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_wasmer.artifacts.key import parts_of
-from pytest_wasmer.cli.engines import Engines
+from pytest_wasmer.cli.engines import Engines, new_registry
 from pytest_wasmer.engines.registry import WHEEL_VERSION, WHEELS, Availability, BackendSpec
 from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.wasm import artifact
@@ -70,7 +70,10 @@ def compile_(options: Namespace) -> int:
 def run(options: Namespace) -> int:
     kind = artifact.kind_in(options.artifact)
     headless = "headless-dylib" if kind == "dylib" else "headless"
-    spec = BackendSpec(headless, WHEELS, headless, scratch=kind == "dylib")
+    python = new_registry().interpreter
+    if python.reason:
+        raise WasmError(f"{python.reason}\n{python.remedy}")
+    spec = BackendSpec(headless, WHEELS, headless, python.executable, scratch=kind == "dylib")
     here = parts_of(Availability(spec, True, detail=f"wasmer {WHEEL_VERSION}"), {})._replace(compiler="")
     content, parts = artifact.read(options.artifact, here, trusted=options.trust, how_to_trust="--trust")
     with Engines() as engines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_wasmer import settings
 from pytest_wasmer.artifacts import entry
 from pytest_wasmer.artifacts.seal import seal_file
-from pytest_wasmer.artifacts.store import Unusable, look_into
-from pytest_wasmer.cli.engines import Engines, add_backends, cache_folder
+from pytest_wasmer.cli.engines import Engines, add_backends, opened_store
 from pytest_wasmer.report.table import aligned, counted, size_text
 from pytest_wasmer.runtime.errors import WasmError
 
@@ -66,16 +64,8 @@ def add(commands: Commands) -> None:
         deleting.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _store(options: Namespace) -> Store:
-    root = options.dir or os.environ.get(settings.CACHE_DIR.variable) or cache_folder() / "artifacts"
-    try:
-        return look_into(Path(root).expanduser(), seal_file())
-    except Unusable as unusable:
-        raise WasmError(str(unusable)) from None
-
-
 def info(options: Namespace) -> int:
-    store = _store(options)
+    store = opened_store(options.dir)
     entries = store.entries()
     rows = [
         ("directory", str(store.root)),
@@ -91,7 +81,7 @@ def info(options: Namespace) -> int:
 
 
 def ls(options: Namespace) -> int:
-    store = _store(options)
+    store = opened_store(options.dir)
     entries = store.entries()
     print("\n".join(_listed(list(reversed(entries))) if entries else [f"nothing is stored in {store.root}"]))
     return 0
@@ -116,7 +106,7 @@ def _listed(entries: Sequence[Entry]) -> list[str]:
 
 def explain(options: Namespace) -> int:
     """Exit status 0 if every backend has a good artifact, 1 if not."""
-    store = _store(options)
+    store = opened_store(options.dir)
     missing = False
     with Engines() as engines:
         for backend in engines.select(options.backends):
@@ -175,7 +165,7 @@ def _differences(wanted: Parts, stored: Parts) -> str:
 
 
 def prune(options: Namespace) -> int:
-    store = _store(options)
+    store = opened_store(options.dir)
     size = settings.size_in_bytes(settings.CACHE_MAX_SIZE, settings.Setting(options.max_size, "--max-size"))
     age = settings.days(settings.CACHE_MAX_AGE, settings.Setting(options.older_than, "--older-than"))
     entries = store.prunable(size, age * DAY)
@@ -186,7 +176,7 @@ def prune(options: Namespace) -> int:
 
 
 def clear(options: Namespace) -> int:
-    store = _store(options)
+    store = opened_store(options.dir)
     entries = store.entries()
 
     def empty() -> Sequence[Entry]:

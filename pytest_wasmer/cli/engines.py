@@ -12,7 +12,11 @@ import pytest
 
 from pytest_wasmer import selection, settings
 from pytest_wasmer.artifacts.key import Parts, parts_of
+from pytest_wasmer.artifacts.seal import seal_file
+from pytest_wasmer.artifacts.store import Unusable, look_into
+from pytest_wasmer.engines.interpreter import Named
 from pytest_wasmer.engines.registry import Registry
+from pytest_wasmer.runtime.errors import WasmError
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.variants import backend_in
 from pytest_wasmer.wasm import source
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from pytest_wasmer.artifacts.store import Store
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.wasm.module import Module
@@ -34,6 +39,23 @@ if TYPE_CHECKING:
 def cache_folder() -> Path:
     """Where this plugin keeps what other runs can use."""
     return Path(platformdirs.user_cache_dir("pytest-wasmer", appauthor=False))
+
+
+def new_registry(*, anew: bool = False) -> Registry:
+    """What works here, as the environment says: ini files count for pytest only."""
+    python = settings.from_environment(settings.PYTHON)
+    named = Named(python.value, python.source, Path.cwd()) if python.given else None
+    return Registry([], cache_folder(), named, anew=anew)
+
+
+def opened_store(folder: Path | None) -> Store:
+    """The store of artifacts in that directory, or in the one that the environment says. Raises `WasmError`."""
+    said = settings.from_environment(settings.CACHE_DIR)
+    root = folder or (Path(said.value) if said.given else cache_folder() / "artifacts")
+    try:
+        return look_into(root.expanduser(), seal_file())
+    except Unusable as unusable:
+        raise WasmError(str(unusable)) from None
 
 
 def add_backends(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +71,7 @@ class Engines:
     """Engine processes for one command; a context manager."""
 
     def __init__(self) -> None:
-        self.registry = Registry([], cache_folder())
+        self.registry = new_registry()
         self._pool = EnginePool("process", cache_folder() / "pycache")
         self._loader = Loader()
         self._in_memory = Reloaded(lambda _: None, lambda backend, loading: None, lambda backend, reason: None)

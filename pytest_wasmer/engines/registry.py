@@ -7,26 +7,30 @@ remembered for that library file.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
-from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_wasmer.engines import interpreter
+from pytest_wasmer.engines.interpreter import COMPILERS, WHEEL_VERSION, last_words
+from pytest_wasmer.engines.remembered import Memory, identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMPILERS = ("singlepass", "cranelift", "llvm")
+    from pytest_wasmer.engines.interpreter import Interpreter, Named
+
+# Of `interpreter`, for those who ask for backends by name.
+__all__ = ["COMPILERS", "WHEEL_VERSION"]
+
 # Wasmer's engine whose artifacts are shared objects; not in `all`.
 DYLIBS = tuple(f"{compiler}-dylib" for compiler in COMPILERS)
 WHEELS = "pytest_wasmer.engines.wheels:WheelsEngine"
-WHEEL_VERSION = "1.1.0"
 PROBE_TIMEOUT = 60.0
 # gcc alone cannot link (Debian has the C library's part in libc6-dev), and then Dylib's compiles say `NO_LINK`.
 INSTALL_GCC = "apt install gcc libc6-dev (or your system's way)"
@@ -67,77 +71,115 @@ class Availability(NamedTuple):
 
 
 class Registry:
-    """The three Wasmer compilers of the wheels with each engine, and what plugins register, in a fixed order."""
+    """The three Wasmer compilers of the wheels with each engine, and what plugins register, in a fixed order.
 
-    def __init__(self, registered: Sequence[BackendSpec], cache: Path) -> None:
+    `named`: the Python that a setting names for the wheels. `anew`: believe nothing that earlier runs found out.
+    """
+
+    def __init__(
+        self, registered: Sequence[BackendSpec], cache: Path, named: Named | None = None, *, anew: bool = False
+    ) -> None:
         wheels = [BackendSpec(name, WHEELS, name) for name in COMPILERS]
         wheels += [BackendSpec(name, WHEELS, name, scratch=True) for name in DYLIBS]
         self._specs = {spec.name: spec for spec in [*wheels, *registered]}
         #: Compilers in whose place plugins have put something else.
         self.replaced = [spec for spec in registered if spec.name in {wheel.name for wheel in wheels}]
         self._cache = cache
+        self._named = named
+        self._anew = anew
         self._known: dict[str, Availability] = {}
 
     @property
     def names(self) -> list[str]:
         return list(self._specs)
 
+    @cached_property
+    def interpreter(self) -> Interpreter:
+        """The Python that runs the wheels."""
+        return interpreter.find(self._named, self._cache, anew=self._anew)
+
     def spec(self, name: str) -> BackendSpec:
-        return self._specs[name]
+        spec = self._specs[name]
+        return spec._replace(python=self.interpreter.executable) if _is_ours(spec) else spec
 
     def availability(self, name: str) -> Availability:
         """Whether the backend works here; the first time a library is met, this runs a child process."""
         if name not in self._known:
-            spec = self._specs[name]
-            ours = spec.engine.startswith("pytest_wasmer.")
-            self._known[name] = self._wheel(spec) if ours else Availability(spec, True, library=spec.identity)
+            spec = self.spec(name)
+            self._known[name] = self._wheel(spec) if _is_ours(spec) else Availability(spec, True, library=spec.identity)
         return self._known[name]
 
     def _wheel(self, spec: BackendSpec) -> Availability:
-        if sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 10):
-            this = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
-            reason = f"the wasmer wheels exist for CPython 3.10 only, this is {this}"
-            return Availability(spec, False, reason=reason, remedy="uv run --python 3.10 pytest")
+        python = self.interpreter
+        if python.reason:
+            return Availability(spec, False, reason=python.reason, remedy=python.remedy)
         compiler, _, dylib = spec.argument.partition("-")
-        package = f"wasmer_compiler_{compiler}"
-        libraries = [_library(package), _library("wasmer")]
-        if None in libraries:
-            missing = package if libraries[0] is None else "wasmer"
-            wheel = missing.replace("_", "-")
-            reason = f"the {wheel} wheel is not installed"
-            return Availability(spec, False, reason=reason, remedy=f"pip install {wheel}=={WHEEL_VERSION}")
+        found = {package: python.library(package) for package in (f"wasmer_compiler_{compiler}", "wasmer")}
+        libraries = [library for library in found.values() if library is not None]
+        missing = [_pinned(package) for package, library in found.items() if library is None]
+        if missing:
+            where = "" if python.origin == interpreter.HERE else f" in {python}"
+            reason = f"the {missing[0].partition('==')[0]} wheel is not installed{where}"
+            return Availability(spec, False, reason=reason, remedy=python.install(*missing))
         gcc = shutil.which("gcc") if dylib else ""
         if gcc is None:
             reason = "the Dylib engine links with gcc, which is not on PATH"
             return Availability(spec, False, reason=reason, remedy=INSTALL_GCC)
-        return self._probed(spec, [library for library in libraries if library is not None], gcc)
+        return self._probed(spec, libraries, gcc)
 
     def _probed(self, spec: BackendSpec, libraries: list[Path], gcc: str) -> Availability:
         """What a probe of these files found, now or earlier. Only success is remembered: a remedy may touch no file."""
-        key = json.dumps([spec.python, gcc, *[_identity(library) for library in libraries]])
-        file = self._cache / "probes" / f"{spec.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(file.read_text())
-            return Availability(spec, True, detail=str(found["detail"]), library=str(found["library"]))
+        key = [spec.python, gcc, *map(identity, libraries)]
+        memory = Memory(self._cache / "probes", spec.name, key)
+        known = None if self._anew else memory.recall("detail", "library")
+        if known is not None:
+            return Availability(spec, True, detail=str(known["detail"]), library=str(known["library"]))
+        mixed = self._mixed(spec, libraries)
+        if mixed is not None:
+            return mixed
         works, said = probe(spec)
+        if works:
+            digest = _digest(libraries)
+            memory.keep(detail=said, library=digest)
+            return Availability(spec, True, detail=said, library=digest)
+        memory.forget()
         if NO_LINK in said:
             reason = f"the Dylib engine links with gcc, and {gcc} cannot link"
             return Availability(spec, False, reason=reason, remedy=INSTALL_GCC)
-        if not works:
-            remedy = f"pip install --force-reinstall wasmer-compiler-{spec.argument.partition('-')[0]}=={WHEEL_VERSION}"
-            return Availability(spec, False, reason=f"{libraries[0].name} does not load: {said}", remedy=remedy)
-        digest = _digest(libraries)
-        with suppress(OSError):
-            _write(file, json.dumps({"key": key, "detail": said, "library": digest}))
-        return Availability(spec, True, detail=said, library=digest)
+        remedy = self.interpreter.install("--force-reinstall", _pinned(libraries[0].parent.name))
+        return Availability(spec, False, reason=f"{libraries[0].name} does not load: {said}", remedy=remedy)
+
+    def _mixed(self, spec: BackendSpec, libraries: list[Path]) -> Availability | None:
+        """What is wrong with wheels of different versions: one that loads may still misread what the other hands it."""
+        versions = {library.parent.name: version_of(library) for library in libraries}
+        if len({*versions.values()} - {""}) < 2:
+            return None
+        wheels = " and ".join(f"{package.replace('_', '-')} {version}" for package, version in versions.items())
+        remedy = self.interpreter.install(*map(_pinned, versions))
+        return Availability(spec, False, reason=f"{wheels} do not belong together", remedy=remedy)
+
+
+def _is_ours(spec: BackendSpec) -> bool:
+    return spec.engine.startswith("pytest_wasmer.")
+
+
+def _pinned(package: str) -> str:
+    return f"{package.replace('_', '-')}=={WHEEL_VERSION}"
+
+
+def version_of(library: Path) -> str:
+    """Of the wheel that a library is of; "" where that cannot be told."""
+    found = [folder.name for folder in library.parent.parent.glob(f"{library.parent.name}-*.dist-info")]
+    return found[0].removesuffix(".dist-info").rpartition("-")[2] if len(found) == 1 else ""
 
 
 def probe(spec: BackendSpec) -> tuple[bool, str]:
     """Load the engine in a child process and run a function. Its version, or why not."""
-    # -I: nothing of the user's environment or directory may take part.
+    # -I: nothing of the user's environment or directory may take part. -B: another Python leaves no bytecode here.
     command = [
         spec.python,
         "-I",
+        "-B",
         "-c",
         _PROBE,
         str(Path(__file__).resolve().parent.parent),
@@ -157,20 +199,10 @@ def probe(spec: BackendSpec) -> tuple[bool, str]:
     except subprocess.TimeoutExpired:
         return False, f"no answer in {PROBE_TIMEOUT:g} s"
     except OSError as error:
-        return False, f"{spec.python}: {error.strerror}"
+        return False, ": ".join(filter(None, [error.filename, error.strerror]))
     if done.returncode == 0 and done.stdout.startswith("ok "):
         return True, done.stdout[3:].strip()
-    last = done.stderr.strip().splitlines()[-1:] or [ending(done.returncode)]
-    return False, last[0]
-
-
-def ending(status: int) -> str:
-    """How a process ended, from its return code: "exit status 3", "killed by SIGSEGV"."""
-    if status >= 0:
-        return f"exit status {status}"
-    with suppress(ValueError):
-        return f"killed by {signal.Signals(-status).name}"
-    return f"killed by signal {-status}"
+    return False, last_words(done)
 
 
 # The module is (func (export "answer") (result i32) i32.const 42).
@@ -188,22 +220,6 @@ sys.stdout.flush()
 """
 
 
-def _library(package: str) -> Path | None:
-    """The native library of an installed package, without importing it."""
-    spec = PathFinder.find_spec(package)
-    for folder in (spec.submodule_search_locations if spec else None) or []:
-        for suffix in EXTENSION_SUFFIXES:
-            library = Path(folder) / f"{package}{suffix}"
-            if library.is_file():
-                return library
-    return None
-
-
-def _identity(library: Path) -> tuple[str, int, int]:
-    status = library.stat()
-    return str(library), status.st_size, status.st_mtime_ns
-
-
 def _digest(libraries: Sequence[Path]) -> str:
     """SHA-256 of the contents, one after the other, each after its length (8 bytes, little-endian)."""
     digest = hashlib.sha256()
@@ -211,17 +227,3 @@ def _digest(libraries: Sequence[Path]) -> str:
         content = library.read_bytes()
         digest.update(len(content).to_bytes(8, "little") + content)
     return digest.hexdigest()
-
-
-def _write(file: Path, text: str) -> None:
-    """All of it or nothing, whoever else writes or reads."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent)
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        os.replace(temporary, file)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise

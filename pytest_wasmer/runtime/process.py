@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
-from pytest_wasmer.engines.registry import ending
+from pytest_wasmer.engines.interpreter import ending
 from pytest_wasmer.runtime import wire
 
 if TYPE_CHECKING:
@@ -225,7 +225,14 @@ class _Capture:
     def _read(self, start: int, end: int) -> str:
         if end <= start:
             return ""
-        return os.pread(self.descriptor, end - start, start).decode(errors="replace")
+        return self._bytes(start, end - start).decode(errors="replace")
+
+    def _bytes(self, start: int, count: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self.descriptor, count, start)
+        with open(self._path, "rb") as file:  # Windows; a position of its own, since that of the descriptor is shared
+            file.seek(start)
+            return file.read(count)
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -22,7 +22,7 @@ from pytest_wasmer.artifacts import sections
 from pytest_wasmer.artifacts.sections import Part, difference, parts
 from pytest_wasmer.engines import wheels
 from pytest_wasmer.runtime.sigactions import Sigactions
-from tests.conftest import HERE, needs_wheels
+from tests.conftest import HERE, needs_wheels_here
 
 WAT = """
 (module $m
@@ -404,7 +404,7 @@ sys.stdout.buffer.write(wasmer.Module(wasmer.Store(wasmer.engine.Dylib(compiler)
 """
 
 
-@needs_wheels
+@needs_wheels_here
 @pytest.mark.skipif(not shutil.which("gcc"), reason="the Dylib engine links with gcc")
 def test_shared_objects_that_the_wheels_write(compiler: str, tmp_path: Path) -> None:
     """In another process, which has to make Wasmer's symbols global."""

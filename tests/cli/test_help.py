@@ -23,7 +23,8 @@ options:
 
 commands:
   COMMAND
-    doctor    say which Wasmer compilers work here, and why others do not
+    doctor    say which Wasmer compilers work here, why others do not, and where all is
+    setup     install the Wasmer compilers for Pythons other than 3.10
     check     check that a module's stored code is the same program, and its compiles reproducible
     fuzz      look for calls on which compilers disagree, without a test file
     repro     replay a reproducer bundle that a failed test wrote
@@ -33,10 +34,29 @@ commands:
     cache     look at stored artifacts, and delete them
 """,
     "doctor": """\
-usage: pytest-wasmer doctor [-h]
+usage: pytest-wasmer doctor [-h] [--json | --ci {github}]
 
 options:
-  -h, --help  show this help message and exit
+  -h, --help     show this help message and exit
+  --json         print JSON instead of text
+  --ci {github}  print a workflow for that service instead
+
+A module is run on each backend. Exit status: 0 the three compilers work, 1 some of them, 2 none.
+""",
+    "setup": """\
+usage: pytest-wasmer setup [-h] [--python PATH] [--upgrade] [--remove]
+
+Makes a private environment of CPython 3.10 with the wasmer wheels and nothing else, in which
+tests under any Python run native code. uv makes it (uv on PATH, or of pytest-wasmer[setup]), and
+downloads a CPython 3.10 where there is none. Tests never download anything.
+
+options:
+  -h, --help     show this help message and exit
+  --python PATH  the CPython 3.10 to use
+  --upgrade      make it anew, also if it works
+  --remove       delete it
+
+Exit status: 0 it is there and works, 2 it could not be made.
 """,
     "check": """\
 usage: pytest-wasmer check [-h] [--backends NAMES] [--seed SEED] [--strict] [--json]

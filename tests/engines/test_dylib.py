@@ -21,7 +21,7 @@ from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.wasm.errors import CompileError
 from pytest_wasmer.wasm.module import module_of
 from pytest_wasmer.wasm.traps import Trap, TrapKind
-from tests.conftest import needs_wheels
+from tests.conftest import PYTHON_WITH_WHEELS, needs_wheels
 from tests.integration.workbench import rows
 from tests.wasm.test_traps import CASES, WAT
 from tests.wasm.workbench import load, make
@@ -60,7 +60,9 @@ def dylib(request: pytest.FixtureRequest, pool: EnginePool, cache: Path) -> Conn
 
 @pytest.fixture(params=["headless", "headless-dylib"])
 def headless(request: pytest.FixtureRequest, pool: EnginePool) -> Connection:
-    return pool.connection(BackendSpec(request.param, WHEELS, request.param, scratch=True))
+    return pool.connection(
+        BackendSpec(request.param, WHEELS, request.param, PYTHON_WITH_WHEELS.executable, scratch=True)
+    )
 
 
 # What it runs
@@ -178,7 +180,7 @@ def test_it_loads_in_a_fresh_process_and_without_a_compiler(
 
 @pytest.mark.parametrize("name", COMPILERS)
 def test_universal_artifacts_run_without_a_compiler(pool: EnginePool, cache: Path, name: str) -> None:
-    spec = BackendSpec("headless", WHEELS, "headless")
+    spec = BackendSpec("headless", WHEELS, "headless", PYTHON_WITH_WHEELS.executable)
     artifact = load(pool.connection(Registry([], cache).spec(name)), CALLING).serialize()
     loaded = module_of(artifact, None, partial(pool.connection, spec), "headless")
     assert loaded.instantiate({"env": {"host": lambda *_: 1}}).exports.call(1) == 2
@@ -286,7 +288,7 @@ def test_what_a_killed_test_process_left_goes_at_the_next_start(temporary: Path,
 
 
 def test_what_living_test_processes_have_stays(temporary: Path, cache: Path) -> None:
-    others = [temporary / f"{process.SCRATCH}{pid}-x" for pid in (os.getpid(), os.getppid(), 1)]
+    others = [temporary / f"{process.SCRATCH}{pid}-x" for pid in {os.getpid(), os.getppid(), 1}]
     strange = temporary / f"{process.SCRATCH}abc"
     for folder in (*others, strange):
         folder.mkdir()

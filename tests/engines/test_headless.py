@@ -13,7 +13,7 @@ from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, WHEELS, BackendSpe
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.wasm.module import module_of
 from pytest_wasmer.wasm.traps import Trap
-from tests.conftest import HERE, needs_wheels
+from tests.conftest import HERE, PYTHON_WITH_WHEELS, needs_wheels
 from tests.wasm.workbench import load
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_running_an_artifact_needs_neither_compiler_nor_gcc(pool: EnginePool, tm
     (tmp_path / "artifact").write_bytes(artifact)
     headless = "headless-dylib" if backend in DYLIBS else "headless"
     done = subprocess.run(
-        [sys.executable, "-c", HEADLESS_ENGINE, headless, str(tmp_path / "artifact")],
+        [PYTHON_WITH_WHEELS.executable, "-c", HEADLESS_ENGINE, headless, str(tmp_path / "artifact")],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(HERE.parent), "PATH": "", "TMPDIR": str(tmp_path)},
@@ -93,7 +93,8 @@ def test_kinds_of_traps_without_a_compiler(pool: EnginePool, tmp_path: Path, bac
       (func (export "fine") (result i32) (i32.const 42)))"""
     artifact = load(pool.connection(Registry([], tmp_path).spec(backend)), wat).serialize()
     headless = "headless-dylib" if backend in DYLIBS else "headless"
-    connection = pool.connection(BackendSpec(headless, WHEELS, headless, scratch=backend in DYLIBS))
+    python = PYTHON_WITH_WHEELS.executable
+    connection = pool.connection(BackendSpec(headless, WHEELS, headless, python, scratch=backend in DYLIBS))
     exports = module_of(artifact, None, lambda: connection, "m.so").instantiate().exports
     kind = trap.partition(",")[0]
     told = backend in COMPILERS or trap in KEPT or (backend == "llvm-dylib" and kind != "STACK_OVERFLOW")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer.engines import libtinfo
-from tests.conftest import needs_wheels
+from tests.conftest import needs_wheels_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ def installed_files() -> dict[str, str]:
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in found}
 
 
-@needs_wheels
+@needs_wheels_here
 def test_llvm_loads_in_a_child_and_no_installed_file_changes() -> None:
     before = installed_files()
     assert any(NAME.decode().split("-")[0] in name for name in before)
@@ -148,7 +148,7 @@ print(engine.version, engine.caller(function, (), ("i32",))(()))
     assert installed_files() == before
 
 
-@needs_wheels
+@needs_wheels_here
 def test_without_the_repair_it_would_not_load() -> None:
     """Says when the repair has become unnecessary: with another wheel, or another glibc."""
     done = subprocess.run([sys.executable, "-c", "import wasmer_compiler_llvm"], capture_output=True, timeout=60)

@@ -7,7 +7,7 @@ import pytest
 from pytest_wasmer.engines import wheels
 from pytest_wasmer.engines.references import Reader, shares_references
 from tests import fake_engine
-from tests.conftest import needs_wheels
+from tests.conftest import needs_wheels_here
 
 SHARING = {
     "table-import": '(module (import "e" "t" (table 1 funcref)))',
@@ -33,20 +33,20 @@ APART = {
 }
 
 
-@needs_wheels
+@needs_wheels_here
 @pytest.mark.parametrize("wat", SHARING.values(), ids=list(SHARING))
 def test_modules_that_share(wat: str) -> None:
     assert shares_references(wheels.wat_to_wasm(wat))
 
 
-@needs_wheels
+@needs_wheels_here
 @pytest.mark.parametrize("wat", APART.values(), ids=list(APART))
 def test_modules_that_do_not(wat: str) -> None:
     """They get an engine of their own, whose memory is given back with them."""
     assert not shares_references(wheels.wat_to_wasm(wat))
 
 
-@needs_wheels
+@needs_wheels_here
 @pytest.mark.parametrize("wat", [*SHARING.values(), APART["plain"]], ids=[*SHARING, "plain"])
 def test_what_is_cut_off_is_no_reason_to_fail(wat: str) -> None:
     wasm = wheels.wat_to_wasm(wat)

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from pytest_wasmer.engines import registry
 from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, Availability, BackendSpec, Registry, probe
-from tests.conftest import FAKES, HERE, needs_wheels
+from tests.conftest import FAKES, HERE, WHEELS, needs_wheels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for package in ("wasmer", *[f"wasmer_compiler_{name}" for name in COMPILERS]):
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").touch()
-        (folder / package / f"{package}{registry.EXTENSION_SUFFIXES[0]}").write_bytes(b"library")
+        (folder / package / f"{package}{EXTENSION_SUFFIXES[0]}").write_bytes(b"library")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr(sys, "path", [str(folder)])
     monkeypatch.setattr(sys, "version_info", Version(3, 10))
     monkeypatch.setattr(registry.sys.implementation, "name", "cpython")
@@ -61,7 +63,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def library(site: Path, package: str) -> Path:
-    return site / package / f"{package}{registry.EXTENSION_SUFFIXES[0]}"
+    return site / package / f"{package}{EXTENSION_SUFFIXES[0]}"
 
 
 # Names and order
@@ -74,13 +76,13 @@ def test_the_compilers_come_first_in_their_fixed_order(tmp_path: Path) -> None:
     assert Registry(FAKES, tmp_path).names == [*COMPILERS, *DYLIBS, "fake-a", "fake-b", "fake-c"]
 
 
-def test_specs_of_the_compilers(tmp_path: Path) -> None:
+def test_specs_of_the_compilers(site: Path, tmp_path: Path) -> None:
     assert Registry([], tmp_path).spec("llvm") == BackendSpec(
         "llvm", "pytest_wasmer.engines.wheels:WheelsEngine", "llvm", sys.executable, None
     )
 
 
-def test_specs_of_the_dylib_backends(tmp_path: Path) -> None:
+def test_specs_of_the_dylib_backends(site: Path, tmp_path: Path) -> None:
     for name in DYLIBS:
         assert Registry([], tmp_path).spec(name) == BackendSpec(name, registry.WHEELS, name, scratch=True)
     assert not any(Registry([], tmp_path).spec(name).scratch for name in COMPILERS)
@@ -122,12 +124,13 @@ def test_another_python(
     found = Registry([], tmp_path).availability(name)
     assert not found.works
     assert found.reason == f"the wasmer wheels exist for CPython 3.10 only, this is {this}"
-    assert found.remedy == "uv run --python 3.10 pytest"
+    assert found.remedy == "pytest-wasmer setup"
     assert probes.asked == []
 
 
 @pytest.mark.skipif(sys.version_info[:2] == (3, 10), reason="the wheels exist for this Python")
-def test_this_python(tmp_path: Path) -> None:
+def test_this_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     found = Registry([], tmp_path)
     assert [found.availability(name).works for name in COMPILERS] == [False, False, False]
 
@@ -336,7 +339,8 @@ def test_a_library_elsewhere_is_probed_again(
 def test_another_interpreter_is_probed_again(site: Path, tmp_path: Path, probes: Probes) -> None:
     Registry([], tmp_path).availability("llvm")
     wheels = Registry([], tmp_path)
-    wheels._specs["llvm"] = wheels.spec("llvm")._replace(python="/another/python3.10")
+    wheels.interpreter = wheels.interpreter._replace(executable="/another/python3.10")
+    assert wheels.spec("llvm").python == "/another/python3.10"
     wheels.availability("llvm")
     assert probes.asked == ["llvm", "llvm"]
 
@@ -420,11 +424,11 @@ def test_a_probe_of_each_compiler(name: str, tmp_path: Path) -> None:
 @needs_wheels
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the Dylib engine links with gcc")
 @pytest.mark.parametrize("name", DYLIBS)
-def test_a_probe_leaves_no_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_leaves_no_file(name: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if its process is killed, which leaves a dylib engine's."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    spec = Registry([], tmp_path).spec(name)
+    spec = Registry([], cache).spec(name)
     assert probe(spec) == (True, "wasmer 1.1.0")
     monkeypatch.setattr(registry, "_PROBE", f"{registry._PROBE}import os; os.kill(os.getpid(), 9)")
     assert probe(spec) == (False, "killed by SIGKILL")
@@ -438,6 +442,14 @@ def test_a_probe_is_not_disturbed_by_the_user_s_directory(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert probe(Registry([], tmp_path).spec("singlepass")) == (True, "wasmer 1.1.0")
+
+
+def test_a_probe_of_another_python_leaves_no_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the modules of this package, which are of the Python that runs the tests."""
+    shutil.copytree(HERE.parent / "pytest_wasmer", tmp_path / "pytest_wasmer", ignore=lambda *_: ["__pycache__"])
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "pytest_wasmer" / "engines" / "registry.py"))
+    assert probe(BackendSpec("working", "pytest_wasmer.engines.api:Engine"))[0] is False
+    assert list(tmp_path.rglob("__pycache__")) == []
 
 
 def test_a_probe_tells_the_last_line_of_what_went_wrong() -> None:
@@ -497,5 +509,5 @@ def test_asking_loads_nothing_native(tmp_path: Path, remembered: bool) -> None:
             env={**os.environ, "PYTHONPATH": str(HERE.parent)},
             cwd=tmp_path,
         )
-    expected = [sys.version_info[:2] == (3, 10)] * 3
+    expected = [WHEELS] * 3
     assert done.stdout.splitlines() == [str(expected), "[]", "False False"]

@@ -18,7 +18,7 @@ from pytest_wasmer.engines.registry import COMPILERS, DYLIBS
 from pytest_wasmer.engines.wheels import failure_of, from_bits, is_panic, plain, result_bits, to_bits, trap_of
 from pytest_wasmer.runtime.sigactions import Sigactions
 from pytest_wasmer.wasm.traps import TrapKind
-from tests.conftest import FAKES, HERE, WHEELS, needs_wheels
+from tests.conftest import FAKES, HERE, WHEELS_HERE, needs_wheels_here
 from tests.fake_engine import FakeEngine, function, module
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def can_run(backend: str) -> bool:
-    return WHEELS and (backend in COMPILERS or shutil.which("gcc") is not None)
+    return WHEELS_HERE and (backend in COMPILERS or shutil.which("gcc") is not None)
 
 
 def made(argument: str) -> wheels.WheelsEngine:
@@ -270,7 +270,7 @@ print(found)
 """
 
 
-@needs_wheels
+@needs_wheels_here
 def test_an_engine_made_later_finds_the_handlers_of_the_first(tmp_path: Path) -> None:
     """Wasmer installs them once in a process; whoever takes what is there later for Wasmer's dies at the first trap."""
     done = subprocess.run(
@@ -376,7 +376,7 @@ SHARING = {
 }
 
 
-@needs_wheels
+@needs_wheels_here
 @pytest.mark.parametrize("wat", [ALONE, *SHARING.values()], ids=["alone", *SHARING])
 def test_deserialized_modules_that_exchange_references_share_a_store(wat: str) -> None:
     """The others do not: a shared store keeps their code for ever."""
@@ -399,7 +399,7 @@ def deserialize_with(engine: wheels.WheelsEngine, deserialize: Callable[[object,
     engine._wasmer = SimpleNamespace(**{**vars(engine._wasmer), "Module": SimpleNamespace(deserialize=deserialize)})
 
 
-@needs_wheels
+@needs_wheels_here
 def test_a_panic_of_deserialize_is_a_refusal() -> None:
     def panic(store: object, content: bytes) -> Any:
         raise PanicException("range end index 9 out of range")
@@ -411,7 +411,7 @@ def test_a_panic_of_deserialize_is_a_refusal() -> None:
     assert (refused.value.stage, refused.value.text) == ("panic", "range end index 9 out of range")
 
 
-@needs_wheels
+@needs_wheels_here
 @pytest.mark.parametrize("argument", ["headless", "headless-dylib"])
 def test_without_a_compiler_nothing_is_compiled(argument: str) -> None:
     for wasm in (wheels.wat_to_wasm(WAT), b"no module"):
@@ -423,7 +423,7 @@ def test_without_a_compiler_nothing_is_compiled(argument: str) -> None:
         )
 
 
-@needs_wheels
+@needs_wheels_here
 @pytest.mark.skipif(sys.platform == "win32", reason="gcc is a script of sh here")
 @pytest.mark.parametrize("backend", DYLIBS)
 def test_a_module_that_gcc_cannot_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
@@ -463,7 +463,7 @@ def test_bounds_are_the_adapter_s_to_check(engine: Any) -> None:
     assert engine.read(memory, 65535, 1) == b"\0"
 
 
-@needs_wheels
+@needs_wheels_here
 def test_wat_that_is_none_is_refused_with_its_place() -> None:
     with pytest.raises(Refused, match=r"--> <anon>:1:2") as refused:
         wheels.wat_to_wasm("(nonsense)")

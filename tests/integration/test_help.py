@@ -71,4 +71,5 @@ def test_help(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Non
         "wasm_report",
         "wasm_cache_max_size",
         "wasm_cache_max_age",
+        "wasm_python",
     ]

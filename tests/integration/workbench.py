@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.conftest import HERE
+from tests.conftest import HERE, provide_wheels
 
 if TYPE_CHECKING:
     import pytest
@@ -58,11 +58,12 @@ def pytest_wasmer_backends(config):
 def own_directories(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """No other test's store or seal key takes part; what only saves time does."""
     own, shared = (path / "pytest-wasmer" for path in (folder / "cache-home", Path(os.environ["XDG_CACHE_HOME"])))
-    for name in ("probes", "pycache"):
+    for name in ("probes", "pycache", "pythons"):
         (shared / name).mkdir(parents=True, exist_ok=True)
         own.mkdir(parents=True, exist_ok=True)
         (own / name).symlink_to(shared / name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache-home"))
+    provide_wheels(folder / "data-home")
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data-home"))
     for name in ("ARTIFACTS", "CACHE", "CACHE_DIR", "CACHE_MAX_SIZE", "CACHE_MAX_AGE"):
         monkeypatch.delenv(f"PYTEST_WASMER_{name}", raising=False)

@@ -11,7 +11,7 @@ import pytest
 from pytest_wasmer.engines.registry import COMPILERS
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.runtime.sigactions import Sigactions
-from tests.conftest import needs_wheels
+from tests.conftest import needs_wheels_here
 from tests.runtime.workbench import FAKE, begin, run_script
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def script(before: str, change: str, settle: str) -> str:
     return SCRIPT.replace("BEFORE", before).replace("CHANGE", change).replace("SETTLE", settle)
 
 
-@needs_wheels
+@needs_wheels_here
 @posix
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("change", CHANGES)
@@ -64,7 +64,7 @@ def test_settled(compiler: str, change: str) -> None:
     assert done.returncode == 0
 
 
-@needs_wheels
+@needs_wheels_here
 @posix
 # (With a Python handler it is worse: an endless loop, since the handler runs after the faulting instruction only.)
 @pytest.mark.parametrize("change", [name for name in CHANGES if name != "a Python handler"])

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_wasmer.engines.registry import COMPILERS, Registry
 from pytest_wasmer.runtime.pool import EnginePool
-from tests.conftest import WHEELS
+from tests.conftest import skip_without_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,10 +36,9 @@ def pool(isolation: str, pools: dict[str, EnginePool]) -> Iterator[EnginePool]:
 
 
 @pytest.fixture(params=COMPILERS[1:])
-def capable(request: pytest.FixtureRequest, pool: EnginePool, cache: Path) -> Connection:
+def capable(request: pytest.FixtureRequest, isolation: str, pool: EnginePool, cache: Path) -> Connection:
     """A connection to each compiler that has SIMD and multi-value, over either transport."""
-    if not WHEELS:
-        pytest.skip("the wasmer wheels exist for CPython 3.10 only")
+    skip_without_wheels(isolation)
     return pool.connection(Registry([], cache).spec(request.param))
 
 
