@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_wasmer.agreement.settle import Divergence, NotComparable
+    from pytest_wasmer.agreement.at_once.settle import Divergence, NotComparable
     from pytest_wasmer.checks import CheckFailed, Reproducibility, RoundTrip, check_reproducible, check_round_trip
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.fixtures import AllFactory, InstanceFactory, ModuleFactory, RoundTripCheck
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "engines.registry": ("BackendSpec",),
-    "agreement.settle": ("Divergence", "NotComparable"),
+    "agreement.at_once.settle": ("Divergence", "NotComparable"),
     "checks": ("CheckFailed", "Reproducibility", "RoundTrip", "check_reproducible", "check_round_trip"),
     "fixtures": ("AllFactory", "InstanceFactory", "ModuleFactory", "RoundTripCheck"),
     "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongBackend", "WrongThread"),

@@ -37,8 +37,8 @@ class Run:
             result = yield
         finally:
             self._session.only(None)
-            self._session.observe()
-        self._session.check_golden(item)
+            self._session.observing.end()
+        self._session.observing.check_golden(item)
         return result
 
     @pytest.hookimpl(tryfirst=True)

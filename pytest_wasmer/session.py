@@ -12,16 +12,13 @@ import pytest
 
 from pytest_wasmer import settings
 from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN
+from pytest_wasmer.observing import Observing
 from pytest_wasmer.variants import ALL_AT_ONCE, FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_wasmer import markers
-    from pytest_wasmer.agreement.groups import Membership
-    from pytest_wasmer.agreement.local import Local
-    from pytest_wasmer.agreement.observe import Recorder
     from pytest_wasmer.engines.registry import BackendSpec, Registry
     from pytest_wasmer.goldens import Goldens
     from pytest_wasmer.modules import Modules
@@ -56,10 +53,9 @@ class WasmSession:
         self._said: str | None = None
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
-        self._membership: Membership | None = None
+        self.observing = Observing(self, config)
         # What the summary says of the report of the run.
         self._wrote = ""
-        self._recorded: tuple[str | None, Recorder | None] = None, None
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
         self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], pytest.FixtureRequest]] = {}
@@ -99,7 +95,7 @@ class WasmSession:
         from pytest_wasmer.runtime.pool import EnginePool
 
         pool = EnginePool(self.settings.isolation.value, self.cache / "pycache")
-        pool.record(*self._recorded)
+        pool.record(*self.observing.recorded)
         return pool
 
     @property
@@ -237,7 +233,7 @@ class WasmSession:
         selection.refuse_wrong_markers(item, self.registry.names)
         if self.goldens.is_stale(item):
             self._finish(GOLDEN)
-        self._begin_recording(item)
+        self.observing.begin(item)
 
     def _is_of_another_backend(self, item: pytest.Item) -> bool:
         """Whether a test must not get the `wasm_backend` that there is.
@@ -272,93 +268,21 @@ class WasmSession:
         left = selection.left_to(item, self.selection, self.registry.names)
         return left if len(left) == 1 else None
 
-    # What the test lets be seen
-
-    @cached_property
-    def _recorder(self) -> Recorder:
-        from pytest_wasmer.agreement.observe import Recorder
-
-        return Recorder(self._local)
-
-    @cached_property
-    def _local(self) -> Local | None:
-        """The session's local files: made where reports arrive; workers of xdist on other machines have none."""
-        from pytest_wasmer.agreement.local import Local
-
-        if "workerinput" not in vars(self._config):
-            try:
-                return Local.make()
-            except OSError:
-                return None
-        folder = self._config.workerinput.get("wasm_local")  # type: ignore[attr-defined]
-        return Local(folder) if folder and Path(folder).is_dir() else None
-
-    def _begin_recording(self, item: pytest.Item) -> None:
-        """Also of a test that is not compared: what it does to shared instances is their history."""
-        from pytest_wasmer import markers, selection
-
-        self._membership = None
-        said = markers.agreement(item)
-        level = said.level or self.settings.agree.value
-        compared = len(self.selection.variants) > 1 and (level != "off" or self.settings.agree.value != "off")
-        if compared or self.settings.report.value or GOLDEN in getattr(item, "fixturenames", ()):
-            variant = selection.variant_of(item)
-            self._recorder.begin(variant or "")
-            self._record(variant, self._recorder)
-        self._membership = self._membership_of(item, level, said)
-
-    def _membership_of(self, item: pytest.Item, level: str, said: markers.Agreement) -> Membership | None:
-        from pytest_wasmer import selection
-
-        variant = selection.variant_of(item)
-        expected = selection.left_to(item, self.selection, self.registry.names)
-        if variant not in expected:
-            return None
-        return {
-            "group": selection.group_of(item.nodeid, variant),
-            "variant": variant,
-            "expected": expected,
-            "level": (level == "strict", said.memory, said.globals, said.host_calls) if level != "off" else None,
-            "exempt": str(said) if said.exempts else "",
-            "observed": b"",
-            "golden": None,
-        }
-
-    def _record(self, variant: str | None, recorder: Recorder | None) -> None:
-        self._recorded = variant, recorder
-        if self.started:
-            self.pool.record(variant, recorder)
-
     def begin_test(self, item: pytest.Item | None) -> None:
         """What runs now; None between tests."""
         self.item = item
-        self._membership = None
-
-    def observe(self) -> None:
-        """The test is over: what was seen is to be compared."""
-        if "_recorder" not in self.__dict__:
-            return
-        observed = self._recorder.end()
-        self._record(None, None)
-        if observed is not None and self._membership is not None:
-            self._membership["observed"] = observed.packed()
+        self.observing.membership = None
 
     @cached_property
     def goldens(self) -> Goldens:
         from pytest_wasmer.goldens import Goldens
 
-        return Goldens(self._config, self.settings, lambda: self._local)
+        return Goldens(self._config, self.settings, lambda: self.observing.local)
 
     def take_output(self, output: Mapping[str, Any]) -> None:
         """What a worker of xdist says when it ends."""
         if "tally" in self.__dict__:
             self.goldens.take_output(output)
-
-    def check_golden(self, item: pytest.Item) -> None:
-        """After a test that passed. Fails it where its golden says something else."""
-        __tracebackhide__ = True
-        if GOLDEN in getattr(item, "fixturenames", ()):
-            self.goldens.check(item, self._membership)
 
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
@@ -404,7 +328,7 @@ class WasmSession:
             "membership": None,
         }
         loadings, warnings = self.modules.take() if self.started else ({}, [])
-        membership = self._membership if when == "teardown" else None
+        membership = self.observing.membership if when == "teardown" else None
         if loadings or warnings or membership:
             return {**nothing, "loadings": loadings, "warnings": warnings, "membership": membership}
         # Reports live as long as the session: most share one object.
@@ -440,8 +364,8 @@ class WasmSession:
         from pytest_wasmer.report.agreement import Agreement
         from pytest_wasmer.report.bundles import Bundles
 
-        bundles = Bundles(self._config, self.settings, self.registry, self._local)
-        return Agreement(self._config, self._local, self.goldens.update, bundles)
+        bundles = Bundles(self._config, self.settings, self.registry, self.observing.local)
+        return Agreement(self._config, self.observing.local, self.goldens.update, bundles)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""
@@ -480,7 +404,7 @@ class WasmSession:
 
         backends = [self.registry.availability(name) for name in self.selection.names]
         about = environment(self._config, self.settings, backends)
-        return report.write(about, self.began, self._agreement.verdicts, self._local)
+        return report.write(about, self.began, self._agreement.verdicts, self.observing.local)
 
     def _evict(self) -> None:
         """Make room in the store where this run, workers of xdist included, has added to it.
@@ -502,7 +426,7 @@ class WasmSession:
         """For workers: what is compiled after `wasm_began` is not compiled again by --wasm-cache=refresh."""
         from pytest_wasmer.report.waiting import BOARD
 
-        local = self._local
+        local = self.observing.local
         return {"wasm_began": self.began, "wasm_local": local.folder if local else None, BOARD: self._board.folder}
 
     def close(self) -> None:
@@ -510,9 +434,7 @@ class WasmSession:
             self.pool.close()
         if "_board" in self.__dict__:
             self._board.close()
-        local = self.__dict__.get("_local")
-        if local is not None and not hasattr(self._config, "workerinput"):
-            local.remove()
+        self.observing.close()
 
 
 SESSION = pytest.StashKey[WasmSession]()

@@ -14,7 +14,7 @@ from pytest_wasmer.selection import asks_all, left_to, no_backend, nothing_left,
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_wasmer.agreement.everywhere import Everywhere
+    from pytest_wasmer.agreement.at_once.everywhere import Everywhere
     from pytest_wasmer.selection import Selection
     from pytest_wasmer.session import WasmSession
     from pytest_wasmer.wasm.module import Module
@@ -127,7 +127,7 @@ class Together:
         for variant in variants:
             self._session.connection(variant)  # all engine processes start at the same time
         modules = [self._session.load(variant, source, asking) for variant in variants]
-        from pytest_wasmer.agreement.everywhere import module_everywhere
+        from pytest_wasmer.agreement.at_once.everywhere import module_everywhere
 
         return module_everywhere(modules, partial(self._connection, variants))
 
@@ -156,7 +156,7 @@ class Together:
 
     def _connection(self, variants: Sequence[str]) -> Everywhere:
         """The one that is alive."""
-        from pytest_wasmer.agreement.everywhere import Everywhere
+        from pytest_wasmer.agreement.at_once.everywhere import Everywhere
 
         members = [self._session.connection(variant) for variant in variants]
         found = self._connections.get(tuple(variants))

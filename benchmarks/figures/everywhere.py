@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from figures.engines import backends, cache_directory
 from figures.figure import Figure, at_most, compared
-from pytest_wasmer.agreement.everywhere import Everywhere, module_everywhere
+from pytest_wasmer.agreement.at_once.everywhere import Everywhere, module_everywhere
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.wasm.loading import Fresh
 from pytest_wasmer.wasm.module import Loader

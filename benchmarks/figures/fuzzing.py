@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from figures.engines import ADD, backends, bare, cache_directory
 from figures.figure import Figure, at_least, compared
-from pytest_wasmer.agreement.fuzz import fuzz
-from pytest_wasmer.agreement.generate import Generator
-from pytest_wasmer.agreement.lanes import Batch, Lanes
+from pytest_wasmer.agreement.fuzzing.fuzz import fuzz
+from pytest_wasmer.agreement.fuzzing.generate import Generator
+from pytest_wasmer.agreement.fuzzing.lanes import Batch, Lanes
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.wasm.loading import Fresh
 from pytest_wasmer.wasm.module import Loader

@@ -9,12 +9,12 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pytest_wasmer.agreement.bundle import write
-from pytest_wasmer.agreement.fuzz import Fuzzed, fuzz
+from pytest_wasmer.agreement.bundles.bundle import write
+from pytest_wasmer.agreement.bundles.recording import recorded
+from pytest_wasmer.agreement.fuzzing.fuzz import Fuzzed, fuzz
+from pytest_wasmer.agreement.fuzzing.lanes import Lanes
+from pytest_wasmer.agreement.fuzzing.pasteable import pasteable_test
 from pytest_wasmer.agreement.judge import Level
-from pytest_wasmer.agreement.lanes import Lanes
-from pytest_wasmer.agreement.pasteable import pasteable_test
-from pytest_wasmer.agreement.recording import recorded
 from pytest_wasmer.cli.engines import Engines, add_backends
 from pytest_wasmer.edges import is_callable
 from pytest_wasmer.report.bundles import FOLDER
@@ -26,7 +26,7 @@ from pytest_wasmer.wasm.stubs import unmakeable
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from pytest_wasmer.agreement.finding import Finding
+    from pytest_wasmer.agreement.fuzzing.finding import Finding
     from pytest_wasmer.cli.engines import Commands
     from pytest_wasmer.wasm.module import Module
 

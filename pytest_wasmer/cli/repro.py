@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_wasmer.agreement.bundle import Bundle, BundleError, read, rewrite
+from pytest_wasmer.agreement.bundles.bundle import Bundle, BundleError, read, rewrite
+from pytest_wasmer.agreement.bundles.minimize import minimized
+from pytest_wasmer.agreement.bundles.recording import OUTCOMES
+from pytest_wasmer.agreement.bundles.replay import Stage
 from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, Verdict, judge
-from pytest_wasmer.agreement.minimize import minimized
-from pytest_wasmer.agreement.recording import OUTCOMES
-from pytest_wasmer.agreement.replay import Stage
 from pytest_wasmer.agreement.verdicts import camps_of, disagreement
 from pytest_wasmer.cli.engines import Engines
 from pytest_wasmer.report.table import counted
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping, Sequence
 
-    from pytest_wasmer.agreement.recording import Recording
-    from pytest_wasmer.agreement.replay import Replayed
+    from pytest_wasmer.agreement.bundles.recording import Recording
+    from pytest_wasmer.agreement.bundles.replay import Replayed
     from pytest_wasmer.cli.engines import Commands
 
 DESCRIPTION = """\

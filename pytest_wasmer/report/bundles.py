@@ -61,8 +61,8 @@ class Bundles:
             return Kept(f"Repro: none, {error.filename or FOLDER} cannot be written: {error.strerror}", [])
 
     def _written(self, judged: Judged, level: Level) -> Kept:
-        from pytest_wasmer.agreement.bundle import write
-        from pytest_wasmer.agreement.recording import recorded
+        from pytest_wasmer.agreement.bundles.bundle import write
+        from pytest_wasmer.agreement.bundles.recording import recorded
 
         _, recording = recorded(judged.observed, judged.verdict, level, lambda _: self._local)
         place = write(

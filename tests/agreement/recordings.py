@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_wasmer.agreement.bundles.recording import Recording
 from pytest_wasmer.agreement.judge import DIVERGED, Verdict
-from pytest_wasmer.agreement.recording import Recording
 from tests.fake_engine import function, memory, module, variable
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer.agreement import fuzz as fuzzing
-from pytest_wasmer.agreement.fuzz import Fuzzed, fuzz
-from pytest_wasmer.agreement.generate import Generator
-from pytest_wasmer.agreement.lanes import Batch, Lanes, Plan
-from pytest_wasmer.agreement.pasteable import literal, pasteable_test
-from pytest_wasmer.agreement.shrink import Sequence, shrunk
+from pytest_wasmer.agreement.fuzzing import fuzz as fuzzing
+from pytest_wasmer.agreement.fuzzing.fuzz import Fuzzed, fuzz
+from pytest_wasmer.agreement.fuzzing.generate import Generator
+from pytest_wasmer.agreement.fuzzing.lanes import Batch, Lanes, Plan
+from pytest_wasmer.agreement.fuzzing.pasteable import literal, pasteable_test
+from pytest_wasmer.agreement.fuzzing.shrink import Sequence, shrunk
 from pytest_wasmer.agreement.steps import Call, Write
 from pytest_wasmer.engines.registry import COMPILERS, Registry
 from pytest_wasmer.runtime.pool import EnginePool
@@ -30,7 +30,7 @@ from tests.wasm.workbench import FRESH
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_wasmer.agreement.finding import Finding
+    from pytest_wasmer.agreement.fuzzing.finding import Finding
     from pytest_wasmer.engines.registry import BackendSpec
 
 # As many as find what is to be found here; a second or two.

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from pytest_wasmer.agreement.minimize import fewer, minimized
-from pytest_wasmer.agreement.recording import Recording
+from pytest_wasmer.agreement.bundles.minimize import fewer, minimized
+from pytest_wasmer.agreement.bundles.recording import Recording
 from tests.agreement.recordings import MADE, ODD_CALL, SAME_CALL, WASM, recording
 
 

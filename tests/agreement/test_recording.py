@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_wasmer.agreement import recording as recordings
+from pytest_wasmer.agreement.bundles import recording as recordings
+from pytest_wasmer.agreement.bundles.recording import Recording, events_of, recorded, settled, steps_of
 from pytest_wasmer.agreement.events import data_text, encoded
 from pytest_wasmer.agreement.judge import AGREED, DIVERGED, UNTOLD, Level, Verdict, judge
 from pytest_wasmer.agreement.local import Local
 from pytest_wasmer.agreement.observe import Observation
-from pytest_wasmer.agreement.recording import Recording, events_of, recorded, settled, steps_of
 from pytest_wasmer.runtime.blobs import digest_of
 from tests.agreement.recordings import MADE, ODD_CALL, SAME_CALL, WASM, recording
 

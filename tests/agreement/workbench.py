@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_wasmer.agreement.everywhere import Everywhere, module_everywhere
+from pytest_wasmer.agreement.at_once.everywhere import Everywhere, module_everywhere
 from pytest_wasmer.wasm.loading import Fresh
 from pytest_wasmer.wasm.module import Loader
 from pytest_wasmer.wasm.source import Source

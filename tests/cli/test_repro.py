@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import cli
-from pytest_wasmer.agreement.bundle import read, write
+from pytest_wasmer.agreement.bundles.bundle import read, write
+from pytest_wasmer.agreement.bundles.recording import Recording
 from pytest_wasmer.agreement.judge import Level
-from pytest_wasmer.agreement.recording import Recording
 from pytest_wasmer.cli import engines
 from pytest_wasmer.engines.registry import Registry
 from tests.agreement.recordings import ENGINES, MADE, ODD_CALL, SAME_CALL, VERDICT, kinds, recording

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_wasmer.agreement.bundle import read
+from pytest_wasmer.agreement.bundles.bundle import read
 from pytest_wasmer.report import bundles
 from tests.agreement.recordings import kinds
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_wasmer.agreement.bundle import Bundle
+    from pytest_wasmer.agreement.bundles.bundle import Bundle
 
 ALL = "--wasm-backends=fake-a,fake-b"
 MODULE = """

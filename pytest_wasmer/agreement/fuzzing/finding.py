@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_wasmer.agreement.events import is_nan
+from pytest_wasmer.agreement.fuzzing.lanes import Lanes, Replay
+from pytest_wasmer.agreement.fuzzing.shrink import Sequence, shrunk
 from pytest_wasmer.agreement.judge import DIVERGED, Level, Verdict, judge, nothing_at_hand
-from pytest_wasmer.agreement.lanes import Lanes, Replay
-from pytest_wasmer.agreement.shrink import Sequence, shrunk
 from pytest_wasmer.agreement.verdicts import camps_of, disagreement
 from pytest_wasmer.report.table import in_words
 

@@ -12,11 +12,11 @@ from functools import partial
 from threading import Timer
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pytest_wasmer.agreement.bundle import BundleError
+from pytest_wasmer.agreement.bundles.bundle import BundleError
+from pytest_wasmer.agreement.bundles.recording import steps_of
 from pytest_wasmer.agreement.events import content_of
 from pytest_wasmer.agreement.local import Local
 from pytest_wasmer.agreement.observe import Observation, Recorder
-from pytest_wasmer.agreement.recording import steps_of
 from pytest_wasmer.runtime.errors import EngineLost, WasmError
 from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST
 from pytest_wasmer.runtime.pipe import PipeConnection
@@ -35,8 +35,8 @@ from pytest_wasmer.wasm.variables import Global, Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from pytest_wasmer.agreement.bundles.recording import Recording, Step
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.recording import Recording, Step
     from pytest_wasmer.engines.api import Values
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.wasm.module import Module

@@ -6,17 +6,17 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_wasmer.agreement.events import without_nan_bits
-from pytest_wasmer.agreement.finding import find
-from pytest_wasmer.agreement.generate import Generator
-from pytest_wasmer.agreement.lanes import EXHAUSTED, Batch, single_steps
-from pytest_wasmer.agreement.shrink import Sequence
+from pytest_wasmer.agreement.fuzzing.finding import find
+from pytest_wasmer.agreement.fuzzing.generate import Generator
+from pytest_wasmer.agreement.fuzzing.lanes import EXHAUSTED, Batch, single_steps
+from pytest_wasmer.agreement.fuzzing.shrink import Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from collections.abc import Sequence as Many
 
-    from pytest_wasmer.agreement.finding import Finding
-    from pytest_wasmer.agreement.lanes import Lanes, Plan, Seen
+    from pytest_wasmer.agreement.fuzzing.finding import Finding
+    from pytest_wasmer.agreement.fuzzing.lanes import Lanes, Plan, Seen
     from pytest_wasmer.wasm.types import ExternType
 
 # Seconds for each batch of calls. One that takes longer than SLOW is followed by smaller ones of that function.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from pytest_wasmer.agreement.settle import compare, event_of, settled
+from pytest_wasmer.agreement.at_once.settle import compare, event_of, settled
 from pytest_wasmer.engines.api import HostRaised
 from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.errors import EngineLost, WasmError
@@ -15,8 +15,8 @@ from pytest_wasmer.runtime.pipe import MAP_ROWS, check_stack
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_wasmer.agreement.at_once.settle import Ended, Question
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.settle import Ended, Question
     from pytest_wasmer.engines.api import ExternType, Values
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.runtime.flight import HostCall

@@ -8,17 +8,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_wasmer.agreement.at_once.lockstep import Stub, Stubs, release
+from pytest_wasmer.agreement.at_once.settle import compare, event_of, settled
 from pytest_wasmer.agreement.judge import Level, equal
-from pytest_wasmer.agreement.lockstep import Stub, Stubs, release
-from pytest_wasmer.agreement.settle import compare, event_of, settled
 from pytest_wasmer.engines.api import HostRaised, OutOfBounds, Refused, Trapped
 from pytest_wasmer.runtime.errors import EngineFault, WasmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_wasmer.agreement.at_once.settle import Question
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.settle import Question
     from pytest_wasmer.engines.api import Values
     from pytest_wasmer.runtime.direct import DirectConnection
     from pytest_wasmer.runtime.host import HostCalls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from pytest_wasmer.agreement.lanes import Batch, Plan
+from pytest_wasmer.agreement.fuzzing.lanes import Batch, Plan
 from pytest_wasmer.agreement.steps import Write
 from pytest_wasmer.edges import PAGE, is_callable, many_edges
 from pytest_wasmer.wasm.types import VALUE_TYPES, FunctionType, MemoryType

@@ -9,10 +9,10 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from pytest_wasmer.agreement.at_once.lockstep import InStep
+from pytest_wasmer.agreement.at_once.onebyone import OneByOne
+from pytest_wasmer.agreement.at_once.settle import Question
 from pytest_wasmer.agreement.events import data_text
-from pytest_wasmer.agreement.lockstep import InStep
-from pytest_wasmer.agreement.onebyone import OneByOne
-from pytest_wasmer.agreement.settle import Question
 from pytest_wasmer.runtime.connection import Connection
 from pytest_wasmer.runtime.direct import DirectConnection
 from pytest_wasmer.runtime.errors import WasmError, WrongBackend
@@ -25,8 +25,8 @@ from pytest_wasmer.wasm.module import Module
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_wasmer.agreement.at_once.lockstep import Lockstep
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.lockstep import Lockstep
     from pytest_wasmer.engines.api import ExternType, Trapped, Values
     from pytest_wasmer.runtime.errors import EngineLost
 

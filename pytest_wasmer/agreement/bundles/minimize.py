@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_wasmer.agreement.recording import Recording, events_of, settled, steps_of
+from pytest_wasmer.agreement.bundles.recording import Recording, events_of, settled, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_wasmer.agreement.recording import Step
+    from pytest_wasmer.agreement.bundles.recording import Step
 
 ItemT = TypeVar("ItemT")
 

@@ -25,10 +25,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_wasmer.agreement.bundles.recording import Recording, settled
+from pytest_wasmer.agreement.bundles.shapes import checked
 from pytest_wasmer.agreement.events import LONG, content_of, data_text
 from pytest_wasmer.agreement.judge import DIVERGED, Level, nothing_at_hand
-from pytest_wasmer.agreement.recording import Recording, settled
-from pytest_wasmer.agreement.shapes import checked
 from pytest_wasmer.agreement.verdicts import disagreement
 from pytest_wasmer.artifacts.key import cpu_features
 from pytest_wasmer.runtime.blobs import digest_of

@@ -1,0 +1,1 @@
+"""Several backends asked at once, inside one test."""

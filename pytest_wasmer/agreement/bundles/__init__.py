@@ -1,0 +1,1 @@
+"""Reproducer bundles: a divergence without its test, written, replayed and made small."""

@@ -1,0 +1,1 @@
+"""Looking for calls on which backends disagree, without a test."""
