@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,10 @@ FAKES = [
 ]
 #: How messages list what can be selected in `fakes`.
 KNOWN = ", ".join([*COMPILERS, *DYLIBS, *fake_engine.NAMES])
+
+# Shells ignore SIGINT in what they run in the background, and Python leaves it so: then no test could be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _python_with_wheels() -> interpreter.Interpreter:
