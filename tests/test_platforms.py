@@ -20,7 +20,7 @@ MODULES = sorted(
 IMPORTS = """
 import sys
 import asyncio, concurrent.futures, ctypes, hashlib, secrets, shutil, subprocess, tempfile
-import filelock, platformdirs, pytest
+import filelock, hypothesis.strategies, platformdirs, pytest
 import os
 
 REFUSED = {"fcntl", "grp", "pwd", "resource", "termios", "syslog", "tty", "pty"}
