@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_wasmer.artifacts.key import cpu_features
 from tests.conftest import needs_wheels
 
 if TYPE_CHECKING:
@@ -88,6 +89,22 @@ NESTED_CALLS = """
         assert wasm_instance(W).exports.f(0, 0, 0, 0, 0, 0, 0) == 0
 """
 
+# LLVM does not end where it may use AVX-512VL: on this very function, whatever the operands are.
+NARROW = """
+    import pytest
+
+    W = '''(module (memory (export "memory") 1)
+      (func (export "f")
+        (v128.store (i32.const 0) (i16x8.narrow_i32x4_s
+          (i64x2.gt_s (v128.load (i32.const 16)) (v128.load (i32.const 32)))
+          (f64x2.ge (v128.load (i32.const 48)) (v128.load (i32.const 64)))))))'''
+
+    @pytest.mark.timeout(10)
+    @pytest.mark.wasm_backends(exclude="singlepass", reason="no SIMD")
+    def test_it(wasm_instance):
+        wasm_instance(W).exports.f()
+"""
+
 
 @needs_wheels
 @pytest.mark.parametrize(
@@ -145,3 +162,14 @@ def test_what_one_compiler_cannot_compile_fails_there(pytester: pytest.Pytester)
             "    1: did not pass on singlepass",
         ]
     )
+
+
+@needs_wheels
+@pytest.mark.skipif(
+    "avx512vl" not in cpu_features(), reason="LLVM hangs where the processor has AVX-512VL, which this one lacks"
+)
+def test_a_compile_that_does_not_end_fails_there(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(NARROW)
+    result = pytester.runpytest_subprocess("--wasm-backends=all")
+    result.assert_outcomes(passed=1, skipped=1, failed=1)
+    result.stdout.fnmatch_lines(["*Timeout (>10.0s) from pytest-timeout*", "    1: did not pass on llvm"])
