@@ -31,7 +31,7 @@ TITLE = "test_it.py::test_odd[backends-agree]"
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(engines, "Registry", lambda registered, cache: Registry(FAKES, cache))
+    monkeypatch.setattr(engines, "new_registry", lambda: Registry(FAKES, engines.cache_folder()))
     monkeypatch.setattr(sys, "setrecursionlimit", lambda _: None)
 
 
