@@ -22,7 +22,7 @@ from pytest_wasmer.wasm.loading import Reloaded
 from pytest_wasmer.wasm.module import Loader
 from pytest_wasmer.wasm.source import Source
 from tests.artifacts.workbench import HEAD, PARTS, SEAL, run_script, start_script
-from tests.conftest import HERE
+from tests.conftest import HERE, skip_without_wheels
 
 if TYPE_CHECKING:
     from pytest_wasmer.artifacts.store import Place
@@ -102,6 +102,7 @@ class Bench:
 
 @pytest.fixture
 def bench(compiler: str, tmp_path: Path, cache: Path) -> Bench:
+    skip_without_wheels("none")
     made = Bench(compiler, tmp_path, cache)
     assert len(made.taken) == 1
     assert made.run() == ["loaded"]

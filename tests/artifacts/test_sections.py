@@ -22,7 +22,7 @@ from pytest_wasmer.artifacts import sections
 from pytest_wasmer.artifacts.sections import Part, difference, parts
 from pytest_wasmer.engines import wheels
 from pytest_wasmer.runtime.sigactions import Sigactions
-from tests.conftest import HERE, needs_wheels_here
+from tests.conftest import HERE, needs_wheels_here, skip_without_wheels
 
 WAT = """
 (module $m
@@ -326,6 +326,7 @@ def test_other_shared_objects_are_unknown(place: int) -> None:
 @pytest.fixture
 def engine(compiler: str) -> Any:
     """In this process: compiling crashes nothing."""
+    skip_without_wheels("none")
     return Sigactions.around(lambda: wheels.WheelsEngine(compiler))
 
 
