@@ -1,0 +1,174 @@
+"""Exceptions that come between, at any line: Ctrl-C, and what signal handlers raise. Answers never get out of step."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_wasmer import WrongThread
+from tests.agreement.test_lockstep import HOST, Log, check, pids
+from tests.agreement.workbench import Workbench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def interrupted(work: Callable[[], object], seconds: float = 0.15) -> None:
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        timer.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("hang", [True, False, False]),  # fake-a had answered; fake-c's answer had not been looked at
+        ("hang_all", [False, False, False]),
+        ("hang_or_host", [False, False, False]),  # those in a host call owe an answer, too
+    ],
+)
+def test_an_interrupt_costs_whoever_owes_an_answer(piped: Workbench, name: str, spared: Sequence[bool]) -> None:
+    before = pids(piped)
+    exports = piped(HOST, {"env": {"h": Log(), "g": int}}).exports
+    interrupted(lambda: exports[name](3))
+    assert all(loss.interrupted for loss in piped.pool.take()[1])
+    assert [new == old for new, old in zip(pids(piped), before, strict=True)] == spared
+    check(piped)
+
+
+def test_an_interrupt_in_a_host_function_costs_nothing(piped: Workbench) -> None:
+    def h(value: int) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+        return value
+
+    before = pids(piped)
+    exports = piped(HOST, {"env": {"h": h, "g": int}}).exports
+    with pytest.raises(KeyboardInterrupt):
+        exports.f(1)
+    assert exports.sum(2) == 2
+    assert (pids(piped), piped.pool.take()[1]) == (before, [])
+
+
+def test_an_interrupt_of_a_nested_call(piped: Workbench) -> None:
+    exports: list[Any] = []
+    exports.append(piped(HOST, {"env": {"h": lambda value: exports[0].hang_all(value), "g": int}}).exports)
+    interrupted(lambda: exports[0].f(3))
+    check(piped)
+
+
+@pytest.mark.parametrize("kind", [ValueError, LookupError, OSError])
+def test_an_exception_of_a_signal_handler_is_not_taken_for_nonsense(piped: Workbench, kind: type[Exception]) -> None:
+    def ring(number: int, frame: object) -> None:
+        raise kind("of the handler")
+
+    exports = piped(HOST, {"env": {"h": Log(), "g": int}}).exports
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(kind, match="of the handler"):
+            exports.hang_all(1)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    check(piped)
+
+
+class Alarm(BaseException):
+    """What a signal handler raises, as pytest-timeout's does."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupts_at_random_moments(piped: Workbench) -> None:
+    """Answers never get out of step."""
+    moments = random.Random(1)
+    ringing = False
+
+    def ring(number: int, frame: object) -> None:
+        if ringing:
+            raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for _ in range(40):
+            exports = piped(HOST, {"env": {"h": int, "g": int}}).exports
+            exports.sum(0)
+            signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.001, 0.005), 0.05)
+            ringing = True
+            try:
+                with pytest.raises(Alarm):
+                    call_for_ever(exports)
+            finally:
+                ringing = False
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            check(piped)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def call_for_ever(exports: Any) -> None:
+    for number in itertools.count():
+        assert exports.sum(number) == number
+        assert exports.f(number) == number
+
+
+def in_thread(work: Callable[[], object]) -> BaseException | None:
+    raised: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=target, name="other")
+    thread.start()
+    thread.join()
+    return raised[0] if raised else None
+
+
+def test_objects_belong_to_their_thread(make: Workbench) -> None:
+    exports = make(HOST, {"env": {"h": int, "g": int}}).exports
+    assert isinstance(in_thread(lambda: exports.sum(1)), WrongThread)
+    assert exports.sum(1) == 1
+
+
+def test_another_thread_during_a_host_function(piped: Workbench) -> None:
+    found: list[BaseException | None] = []
+
+    def h(value: int) -> int:
+        found.append(in_thread(lambda: check(piped)))
+        return value
+
+    exports = piped(HOST, {"env": {"h": h, "g": int}}).exports
+    assert exports.f(1) == 1
+    (error,) = found
+    assert isinstance(error, WrongThread)
+    assert "in a call that waits for a host function in another thread" in str(error)
+    check(piped)
+
+
+def test_two_threads(piped: Workbench) -> None:
+    errors = []
+    for _ in range(3):
+        threads = [threading.Thread(target=lambda: errors.append(in_thread(lambda: check_sums(piped)))) for _ in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == [None] * 6
+
+
+def check_sums(bench: Workbench) -> None:
+    exports = bench(HOST, {"env": {"h": Log(), "g": int}}).exports
+    assert [exports.sum(number) for number in range(50)] == [*range(50)]
