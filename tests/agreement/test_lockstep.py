@@ -203,21 +203,6 @@ def test_during_a_start_function(make: Workbench) -> None:
     assert h.calls == [5]
 
 
-def test_calls_from_host_functions(piped: Workbench) -> None:
-    exports: list[Any] = []
-
-    def h(value: int) -> int:
-        return int(exports[0].f(value - 1)) + 1 if value else int(exports[0].sum(100))
-
-    instance = piped(HOST, {"env": {"h": h, "g": int}})
-    exports.append(instance.exports)
-    assert instance.exports.f(0) == 100
-    assert instance.exports.f(99) == 199
-    with pytest.raises(RecursionError, match="call each other more than 100 deep"):
-        instance.exports.f(100)
-    assert instance.exports.f(9) == 109
-
-
 def test_a_divergence_in_a_nested_call_reaches_the_test(piped: Workbench) -> None:
     exports: list[Any] = []
     caught: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Exceptions that come between, at any line: Ctrl-C, and what signal handlers raise. Answers never get out of step."""
+"""What is not measured with coverage: full stacks, and exceptions that come between at any line. Answers stay in step."""
 
 from __future__ import annotations
 
@@ -18,6 +18,21 @@ from tests.agreement.workbench import Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+def test_calls_from_host_functions(piped: Workbench) -> None:
+    exports: list[Any] = []
+
+    def h(value: int) -> int:
+        return int(exports[0].f(value - 1)) + 1 if value else int(exports[0].sum(100))
+
+    instance = piped(HOST, {"env": {"h": h, "g": int}})
+    exports.append(instance.exports)
+    assert instance.exports.f(0) == 100
+    assert instance.exports.f(99) == 199
+    with pytest.raises(RecursionError, match="call each other more than 100 deep"):
+        instance.exports.f(100)
+    assert instance.exports.f(9) == 109
 
 
 def interrupted(work: Callable[[], object], seconds: float = 0.15) -> None:
