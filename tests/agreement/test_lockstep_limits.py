@@ -1,4 +1,4 @@
-"""What is not measured with coverage: full stacks, and exceptions that come between at any line. Answers stay in step."""
+"""Not measured with coverage: full stacks, and exceptions that come between at any line. Answers stay in step."""
 
 from __future__ import annotations
 
