@@ -84,7 +84,7 @@ def variable(value_type: str, value: Own, *, mutable: bool = True) -> dict[str, 
 
 
 def table(size: Own) -> dict[str, Any]:
-    return {"type": ["table", "funcref", 0, None], "size": size}
+    return {"type": ["table", "funcref", size if isinstance(size, int) else 0, None], "size": size}
 
 
 # The engine

@@ -9,7 +9,6 @@ something older does not find it. Engine processes import this module.
 from __future__ import annotations
 
 import os
-from hashlib import sha256
 from struct import Struct
 
 TYPE_CHECKING = False
@@ -24,6 +23,8 @@ HEAD = Struct(f"<{DIGEST}sI")
 
 def digest_of(content: bytes) -> str:
     """What a content is found by, in hex: of its SHA-256, for which processors have instructions, the first bytes."""
+    from hashlib import sha256  # not at the start of an engine process
+
     return sha256(content).digest()[:DIGEST].hex()
 
 

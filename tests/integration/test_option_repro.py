@@ -225,7 +225,7 @@ def test_a_past_that_is_not_at_hand(fakes: pytest.Pytester) -> None:
         import os
         yield
         from pytest_wasmer.session import SESSION
-        local = request.config.stash[SESSION]._local
+        local = request.config.stash[SESSION].observing.local
         for name in os.listdir(local.folder + "/journals"):
             if name.startswith("past"):
                 local.discard(name)

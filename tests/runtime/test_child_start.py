@@ -255,6 +255,7 @@ def test_a_bare_python_is_enough(processes: EnginePool, tmp_path: Path) -> None:
     assert names & HEAVY == set()
     assert {name for name in names if name.startswith("pytest_wasmer.")} == {
         "pytest_wasmer.runtime",
+        "pytest_wasmer.runtime.blobs",
         "pytest_wasmer.runtime.child",
         "pytest_wasmer.runtime.wire",
         "pytest_wasmer.runtime.executor",
@@ -331,6 +332,7 @@ def test_no_module_of_the_childs_side_imports_anything_else() -> None:
         "engines/libtinfo.py",
         "engines/references.py",
         "engines/wheels.py",
+        "runtime/blobs.py",
         "runtime/child.py",
         "runtime/executor.py",
         "runtime/wire.py",
