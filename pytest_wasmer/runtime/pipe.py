@@ -86,7 +86,47 @@ class PipeConnection(Connection):
             __tracebackhide__ = True
             return self._ask(wire.CALL, prefix + pack(values), unpack, about, values)  # type: ignore[no-any-return]
 
-        return call
+        frames = wire.call_frames(params, results)
+        if frames is None:
+            return call
+        stream, acquire, locked, read, write = self._frames, self._lock.acquire, self._lock.locked, os.read, os.write
+        incoming, outgoing, asked, answered = stream.incoming, stream.outgoing, frames.asked, frames.answered
+        pack_frame, unpack_frame, size = frames.request.pack, frames.answer.unpack, frames.answer.size
+
+        def quick(values: Values) -> Values:
+            """As `call`, where nothing is out of the ordinary: most of its time would be this process's own."""
+            __tracebackhide__ = True
+            if locked() or self.releases or self.lost is not None or self.test_runs_on or not self._greeted or deep():
+                return self._ask(wire.CALL, prefix + pack(values), unpack, about, values)  # type: ignore[no-any-return]
+            outermost = False
+            try:
+                outermost = acquire(False)
+                if outermost:
+                    sequence = self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+                    write(outgoing, pack_frame(asked, wire.CALL, sequence, handle, *values))
+                    answer = read(incoming, wire.CHUNK)
+                    if len(answer) == size:
+                        fields = unpack_frame(answer)
+                        if fields[2] == sequence and fields[1] == wire.DONE and fields[0] == answered:
+                            return fields[3:]
+                    stream.pending = answer
+                    value, failure = self._conclude(sequence, unpack)
+                    if failure is None:
+                        return value  # type: ignore[no-any-return]
+            except BaseException as error:
+                failure = self._failure(error, about, values)
+                if failure is error:
+                    raise
+            finally:
+                if outermost:
+                    self.hosts.depth = 0  # also where an interrupt kept a host call from counting down
+                    self._owner = None
+                    self._lock.release()
+            if outermost:
+                raise failure  # type: ignore[misc]
+            return call(values)  # another thread was faster
+
+        return quick
 
     def mapper(
         self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
@@ -120,36 +160,25 @@ class PipeConnection(Connection):
     def _ask(
         self, op: int, body: bytes, unpack: Callable[[bytes], Any], about: str, values: Values | None = None
     ) -> Any:
-        """The unpacked answer. One thread at a time; raises what the executor raised, or `EngineLost`.
-
-        All in one function, since Wasm and Python may call each other 100 deep and each frame counts.
-        """
+        """The unpacked answer. One thread at a time; raises what the executor raised, or `EngineLost`."""
         __tracebackhide__ = True
         check_stack()
         self._still_alive(about)
         if self.test_runs_on:
             self.refuse_other_test(about)
-        outermost = decoding = False
+        outermost = False
         try:
             outermost = self._enter(about)
             if not self._greeted:
                 self._greet()
-            frames = self._frames
             sequence = self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-            frames.write(op, sequence, body, self._release_frame() if self.releases and not self.hosts.depth else b"")
-            outcome, echoed, answer = frames.read()
-            while outcome == wire.HOST and echoed == sequence:
-                self._serve_host_call(sequence, answer)
-                outcome, echoed, answer = frames.read()
-            if echoed != sequence:
-                raise wire.Nonsense(f"an answer to request {echoed} instead of {sequence}")
-            decoding = True
-            if outcome == wire.DONE:
-                return unpack(answer)
-            failure = self._exception(outcome, answer)
+            due = self._release_frame() if self.releases and not self.hosts.depth else b""
+            self._frames.write(op, sequence, body, due)
+            value, failure = self._conclude(sequence, unpack)
+            if failure is None:
+                return value
         except BaseException as error:
-            cause = wire.Nonsense(str(error)) if decoding and isinstance(error, NONSENSE) else error
-            failure = self._failure(cause, about if self._greeted else "nothing yet: it was starting", values)
+            failure = self._failure(error, about if self._greeted else "nothing yet: it was starting", values)
             if failure is error:
                 raise
         finally:
@@ -158,6 +187,37 @@ class PipeConnection(Connection):
                 self._owner = None
                 self._lock.release()
         raise failure
+
+    def _conclude(self, sequence: int, unpack: Callable[[bytes], Any]) -> tuple[Any, BaseException | None]:
+        """The answer to a request, or what it raises. Serves host calls meanwhile; raises what one that lost the
+        engine process raised.
+
+        All in one function, since Wasm and Python may call each other 100 deep and each frame counts.
+        """
+        __tracebackhide__ = True
+        read = self._frames.read
+        outcome, echoed, answer = read()
+        while outcome == wire.HOST and echoed == sequence:
+            self._owner = get_ident()
+            number, values, results = self._host_call(answer)
+            lost_with = None
+            try:
+                answer = self._codec(results).pack(self.hosts.server(number)(values))
+            except HostRaised as raised:
+                outcome, answer = wire.RAISED, wire.TOKEN.pack(raised.token)
+                lost_with = self.hosts.take(raised.token) if self.lost is not None else None
+            else:
+                outcome, lost_with = wire.RETURN, self.lost  # which the host function hid
+            if lost_with is not None:
+                raise lost_with
+            self._frames.write(outcome, sequence, answer)
+            outcome, echoed, answer = read()
+        if echoed != sequence:
+            raise wire.Nonsense(f"an answer to request {echoed} instead of {sequence}")
+        try:
+            return (unpack(answer), None) if outcome == wire.DONE else (None, self._exception(outcome, answer))
+        except NONSENSE as error:
+            raise wire.Nonsense(str(error)) from None
 
     def _greet(self) -> None:
         """The engine process has loaded its engine. Not waited for before the first request."""
@@ -168,21 +228,6 @@ class PipeConnection(Connection):
     def _release_frame(self) -> bytes:
         handles = wire.OPERATIONS["release"].arguments.pack(self.due_releases())
         return wire.HEADER.pack(len(handles), wire.RELEASE, 0) + handles
-
-    def _serve_host_call(self, sequence: int, body: bytes) -> None:
-        """Answers a host call. Raises what the host function raised only where the engine process was lost in it."""
-        __tracebackhide__ = True
-        number, values, results = self._host_call(body)
-        try:
-            answer = self._codec(results).pack(self.hosts.server(number)(values))
-        except HostRaised as raised:
-            outcome, answer = wire.RAISED, wire.TOKEN.pack(raised.token)
-            lost_with = self.hosts.take(raised.token) if self.lost is not None else None
-        else:
-            outcome, lost_with = wire.RETURN, self.lost  # which the host function hid
-        if lost_with is not None:
-            raise lost_with
-        self._frames.write(outcome, sequence, answer)
 
     def _host_call(self, body: bytes) -> tuple[int, Values, tuple[str, ...]]:
         """The number of the host function that is called, its arguments, and the types of its results."""
@@ -225,7 +270,7 @@ class PipeConnection(Connection):
         cause = f"killed, because {type(error).__name__} interrupted the wait for its answer"
         # First of all: what follows may be interrupted, too.
         self.lost = EngineLost(self.backend, cause, request, interrupted=True)
-        if isinstance(error, wire.Closed):
+        if isinstance(error, (wire.Closed, BrokenPipeError, ConnectionResetError)):
             cause = self._process.how_it_ended()
         elif isinstance(error, wire.Nonsense):
             self._process.kill()
@@ -286,13 +331,19 @@ DEEP = 300
 ROOM = 50
 
 
-def check_stack() -> None:
-    """Raise RecursionError now, rather than in the middle of a request, which would cost the engine process."""
+def deep() -> bool:
+    """Whether there are so many frames already."""
     try:
         sys._getframe(DEEP)
     except ValueError:
-        return
-    _dig(ROOM)
+        return False
+    return True
+
+
+def check_stack() -> None:
+    """Raise RecursionError now, rather than in the middle of a request, which would cost the engine process."""
+    if deep():
+        _dig(ROOM)
 
 
 def _dig(frames: int) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 HEADER = Struct("<IBI")
 BODY_LIMIT = 1 << 28
 CHUNK = 1 << 16
+# What POSIX promises to be the least.
+PIPE_BUF = 512
 # A frame that has begun must go on within this time, in seconds.
 STALL_LIMIT = 2.0
 
@@ -50,7 +52,8 @@ class Frames:
         self.incoming = incoming
         self.outgoing = outgoing
         self._patient = patient
-        self._pending = b""
+        #: What was received and not yet read.
+        self.pending = b""
 
     def write(self, op: int, sequence: int, body: bytes, before: bytes = b"") -> None:
         """One frame, after the bytes of whole frames in `before`."""
@@ -67,8 +70,8 @@ class Frames:
     def read(self) -> tuple[int, int, bytes]:
         """Op, sequence number and body of the next frame. Raises `Closed` or `Nonsense`."""
         __tracebackhide__ = True
-        data = self._pending or self._more(CHUNK)
-        self._pending = b""
+        data = self.pending or self._more(CHUNK)
+        self.pending = b""
         while len(data) < HEADER.size:
             data += self._rest(HEADER.size)
         length, op, sequence = HEADER.unpack_from(data)
@@ -79,7 +82,7 @@ class Frames:
         end = HEADER.size + length
         if len(data) < end:
             data = self._fill(data, end)
-        self._pending = data[end:]
+        self.pending = data[end:]
         return op, sequence, data[HEADER.size : end]
 
     def _fill(self, begun: bytes, end: int) -> bytes:
@@ -265,6 +268,24 @@ def codec_of(types: tuple[str, ...], codecs: dict[tuple[str, ...], ValuesCodec])
     if codec is None:
         codec = codecs[types] = ValuesCodec(types)
     return codec
+
+
+class CallFrames:
+    """The frames of a call of one function and of its results, each as one struct: header, handle, values."""
+
+    def __init__(self, params: Sequence[str], results: Sequence[str]) -> None:
+        self.request = Struct(HEADER.format + "I" + "".join([FORMATS[name] for name in params]))
+        self.answer = Struct(HEADER.format + "".join([FORMATS[name] for name in results]))
+        #: The lengths that the headers announce.
+        self.asked = self.request.size - HEADER.size
+        self.answered = self.answer.size - HEADER.size
+
+
+def call_frames(params: Sequence[str], results: Sequence[str]) -> CallFrames | None:
+    """None for what is not one struct (v128), or more than a pipe takes and gives in one piece."""
+    frames = CallFrames(params, results)
+    small = max(frames.request.size, frames.answer.size) <= PIPE_BUF
+    return frames if small and "v128" not in (*params, *results) else None
 
 
 def pack_outcomes(outcomes: Sequence[Values | Trapped], codec: ValuesCodec) -> bytes:
