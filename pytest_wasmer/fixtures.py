@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from pytest_wasmer.variants import backend_in
-
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
@@ -26,6 +24,7 @@ FIXTURE = "wasm_backend"
 ALL = "wasm_all"
 GOLDEN = "wasm_golden"
 FACTORIES = ("wasm_module", "wasm_instance", "wasm_round_trip", ALL)
+NAMES = (FIXTURE, GOLDEN, *FACTORIES)
 
 
 class Backend(str):
@@ -36,6 +35,8 @@ class Backend(str):
 
     @classmethod
     def of(cls, variant: str) -> Backend:
+        from pytest_wasmer.variants import backend_in
+
         backend = cls(backend_in(variant))
         backend.variant = variant
         return backend
@@ -128,17 +129,17 @@ class RoundTripCheck(Protocol):
     ) -> RoundTrip: ...
 
 
-def plugin_of(session: WasmSession) -> ModuleType:
+def plugin_of(session: Callable[[], WasmSession]) -> ModuleType:
     """The fixtures of one session, to be registered as a plugin.
 
-    They close over the session, since a `request` to find it by costs each test that uses them.
+    They close over what gives the session, since a `request` to find it by costs each test that uses them.
     """
 
     @pytest.fixture(scope="session")
     def wasm_backend(request: pytest.FixtureRequest) -> Backend:
         """The backend that the test runs on, a str: "singlepass", "cranelift", "llvm", ..."""
         variant = getattr(request, "param", None)
-        return Backend.of(variant if isinstance(variant, str) else session.unparametrized_variant())
+        return Backend.of(variant if isinstance(variant, str) else session().unparametrized_variant())
 
     @pytest.fixture(scope="session")
     def wasm_module(wasm_backend: Backend) -> ModuleFactory:
@@ -147,12 +148,12 @@ def plugin_of(session: WasmSession) -> ModuleType:
         A source is a path (relative to the file that asks, then to its parents up to rootdir), the module's bytes,
         or WAT text. Each module is compiled once per backend, and kept for later runs.
         """
-        return ModuleFactory(session, wasm_backend.variant)
+        return ModuleFactory(session(), wasm_backend.variant)
 
     @pytest.fixture(scope="session")
     def wasm_instance(wasm_module: ModuleFactory, wasm_backend: Backend) -> InstanceFactory:
         """Makes an instance of a module on the test's backend: wasm_instance("codec.wasm", imports={"env": {...}})."""
-        return InstanceFactory(session, wasm_backend.variant)
+        return InstanceFactory(session(), wasm_backend.variant)
 
     @pytest.fixture(scope="session")
     def wasm_round_trip(wasm_backend: Backend) -> RoundTripCheck:
@@ -167,7 +168,7 @@ def plugin_of(session: WasmSession) -> ModuleType:
             __tracebackhide__ = True
             from pytest_wasmer.checks import check_round_trip
 
-            module = session.load(wasm_backend.variant, source, sys._getframe(1).f_code.co_filename)
+            module = session().load(wasm_backend.variant, source, sys._getframe(1).f_code.co_filename)
             return check_round_trip(module, calls, imports=imports)
 
         return check
@@ -175,7 +176,7 @@ def plugin_of(session: WasmSession) -> ModuleType:
     @pytest.fixture(scope="session")
     def wasm_golden(wasm_backend: Backend) -> GoldenOfTest:
         """What the test lets be seen is compared with its golden, a file under __golden__ (see --wasm-update)."""
-        golden = GoldenOfTest(session)
+        golden = GoldenOfTest(session())
         _ = golden.path  # fails where it cannot be had
         return golden
 
@@ -186,7 +187,7 @@ def plugin_of(session: WasmSession) -> ModuleType:
         What is asked of it is asked of all, at the same time; the answer is the agreed one, or `Divergence` is raised.
         Host functions are called once. The test runs once.
         """
-        return AllFactory(session)
+        return AllFactory(session())
 
     plugin = ModuleType("pytest_wasmer.fixtures.of_a_session")
     vars(plugin).update(

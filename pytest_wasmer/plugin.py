@@ -7,16 +7,54 @@ What only tests with Wasm need is in `run.py`, whose hooks are registered when t
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import ALL, FIXTURE, plugin_of
-from pytest_wasmer.session import SESSION, WasmSession
+from pytest_wasmer.fixtures import ALL, FIXTURE, NAMES, plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from pytest_wasmer.session import WasmSession
+
+
+class Wasm:
+    """What the hooks of one `pytest.Config` share. The session comes, and all below it, with the first need of it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self.settings = settings.read(config)
+        self.began = time.time()
+        #: The test that runs now.
+        self.item: pytest.Item | None = None
+        #: Once there is one.
+        self.session: WasmSession | None = None
+
+    def need(self) -> WasmSession:
+        if self.session is None:
+            from pytest_wasmer.session import WasmSession
+
+            self.session = WasmSession(self._config, self.settings, self.began)
+            self.session.begin_test(self.item)
+        return self.session
+
+    def begin(self) -> WasmSession:
+        """There is a test with Wasm."""
+        session = self.need()
+        session.begin()
+        return session
+
+    def begin_test(self, item: pytest.Item | None) -> None:
+        """What runs now; None between tests."""
+        self.item = item
+        if self.session is not None:
+            self.session.begin_test(item)
+
+
+WASM = pytest.StashKey[Wasm]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,11 +73,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # --help and --version must work whatever the settings say.
     if config.option.help or config.option.version:
         return
-    session = config.stash[SESSION] = WasmSession(config)
-    config.pluginmanager.register(plugin_of(session), "wasm-fixtures")
-    config.pluginmanager.register(Summary(session), "wasm-summary")
-    if session.settings.backends.given or session.settings.isolation.value == "none":
-        _ = session.selection  # a usage error now, not in the middle of collection
+    wasm = config.stash[WASM] = Wasm(config)
+    config.pluginmanager.register(plugin_of(wasm.need), "wasm-fixtures")
+    config.pluginmanager.register(Summary(wasm), "wasm-summary")
+    if wasm.settings.given:
+        session = wasm.need()
+        if wasm.settings.backends.given or wasm.settings.isolation.value == "none":
+            _ = session.selection  # a usage error now, not in the middle of collection
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -47,105 +87,111 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if ALL in metafunc.fixturenames:
         from pytest_wasmer import together
 
-        session = metafunc.config.stash[SESSION]
-        session.begin()
+        session = metafunc.config.stash[WASM].begin()
         together.check(metafunc, lambda: session.selection, session.registry.names)
     elif FIXTURE in metafunc.fixturenames:
         from pytest_wasmer import selection
 
-        session = metafunc.config.stash[SESSION]
-        session.begin()
+        session = metafunc.config.stash[WASM].begin()
         selection.parametrize(metafunc, lambda: session.selection, session.registry.names)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     # Registered before pytest's FixtureManager and after stepwise, hence called between the two.
-    wasm = session.config.stash.get(SESSION, None)
+    wasm = session.config.stash.get(WASM, None)
     if wasm is not None:
         if session.config.hook.pytest_wasmer_backends.get_hookimpls():
-            _ = wasm.registry  # a usage error now, not in the middle of collection
+            _ = wasm.need().registry  # a usage error now, not in the middle of collection
         session.config.pluginmanager.register(Order(wasm), "wasm-order")
 
 
 class Order:
     """The order in which tests run, for what picks by it: --sw skips all that comes before the failed test."""
 
-    def __init__(self, session: WasmSession) -> None:
-        self._session = session
+    def __init__(self, wasm: Wasm) -> None:
+        self._wasm = wasm
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self._session.begun:
+        session = self._wasm.session
+        if session is not None and session.begun:
             from pytest_wasmer import selection
 
-            items[:] = selection.in_mirror_order(items, lambda: self._session.registry.names)
+            items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
     result = yield
-    session = config.stash[SESSION]
-    if session.begun or any(item.get_closest_marker("wasm_xfail") for item in items):
+    wasm = config.stash[WASM]
+    if (wasm.session and wasm.session.begun) or any(item.get_closest_marker("wasm_xfail") for item in items):
         from pytest_wasmer import selection
 
+        session = wasm.need()
         selection.mark_unparametrized(items, lambda: session.selection, lambda: session.registry.names)
         items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
-    if session.begun and "hypothesis" in sys.modules:
-        session.begin_properties(items)
+        if session.begun and "hypothesis" in sys.modules:
+            session.begin_properties(items)
     return result
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    session = config.stash[SESSION]
-    return session.header() if session.settings.given else []
+    wasm = config.stash[WASM]
+    return wasm.need().header() if wasm.settings.given else []
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
-    session = config.stash[SESSION]
-    wanted = session.begun and any({FIXTURE, ALL}.intersection(getattr(item, "fixturenames", ())) for item in items)
-    return session.header() if wanted and not session.header_shown else []
+    session = config.stash[WASM].session
+    if session is None or not session.begun or session.header_shown:
+        return []
+    wanted = any({FIXTURE, ALL}.intersection(getattr(item, "fixturenames", ())) for item in items)
+    return session.header() if wanted else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    session = item.config.stash[SESSION]
-    session.begin_test(item)
+    wasm = item.config.stash[WASM]
+    wasm.begin_test(item)
     try:
         return (yield)
     finally:
-        session.begin_test(None)
+        wasm.begin_test(None)
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-    request.config.stash[SESSION].note_fixture(fixturedef, request)
+    wasm = request.config.stash[WASM]
+    if wasm.session is not None or fixturedef.argname in NAMES:
+        wasm.need().note_fixture(fixturedef, request)
 
 
 class Summary:
     """Hooks that are needed also where no test is collected: on the controller of xdist."""
 
-    def __init__(self, session: WasmSession) -> None:
-        self._session = session
+    def __init__(self, wasm: Wasm) -> None:
+        self._wasm = wasm
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if hasattr(report, "wasm"):
-            self._session.take_report(report)
+            self._wasm.need().take_report(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        self._session.finish()
+        if self._wasm.session is not None:
+            self._wasm.session.finish()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        self._session.take_output(getattr(node, "workeroutput", {}))
+        if self._wasm.session is not None:
+            self._wasm.session.take_output(getattr(node, "workeroutput", {}))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """For workers of xdist."""
-        node.workerinput.update(self._session.workerinput())
+        node.workerinput.update(self._wasm.need().workerinput())
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = self._session.summary()
+        lines = self._wasm.session.summary() if self._wasm.session is not None else []
         if lines:
             terminalreporter.write_sep("=", "wasm backends")
         for line in lines:
@@ -154,6 +200,6 @@ class Summary:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    session = config.stash.get(SESSION, None)
-    if session is not None:
-        session.close()
+    wasm = config.stash.get(WASM, None)
+    if wasm is not None and wasm.session is not None:
+        wasm.session.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import settings
-from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN
+from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN, NAMES
 from pytest_wasmer.observing import Observing
 from pytest_wasmer.variants import ALL_AT_ONCE, FRESH, RELOADED, backend_in, variants_of
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pool import EnginePool
     from pytest_wasmer.selection import Selection
+    from pytest_wasmer.settings import Settings
     from pytest_wasmer.together import Together
     from pytest_wasmer.wasm.module import Module
     from pytest_wasmer.wasm.source import SourceLike
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 class WasmSession:
     """One per `pytest.Config`. Nothing native happens before a test asks for a module."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, began: float) -> None:
         self._config = config
-        self.settings = settings.read(config)
+        self.settings = settings
         #: In seconds since the epoch; the same on all workers of xdist.
-        self.began: float = getattr(config, "workerinput", {}).get("wasm_began", time.time())
+        self.began: float = getattr(config, "workerinput", {}).get("wasm_began", began)
         #: The test that runs now; session-scoped fixtures cannot know it.
         self.item: pytest.Item | None = None
         #: Whether there is a test with Wasm.
@@ -197,7 +197,7 @@ class WasmSession:
 
     def note_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
         """Remember the definitions whose values may have to be made anew. To be called before each set-up."""
-        if fixturedef.argname in (FIXTURE, GOLDEN, *FACTORIES):
+        if fixturedef.argname in NAMES:
             self._fixtures[fixturedef.argname] = (fixturedef, request)
         elif not self._built.isdisjoint(fixturedef.argnames):
             self._built.add(fixturedef.argname)
@@ -435,6 +435,3 @@ class WasmSession:
         if "_board" in self.__dict__:
             self._board.close()
         self.observing.close()
-
-
-SESSION = pytest.StashKey[WasmSession]()

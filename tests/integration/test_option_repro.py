@@ -224,8 +224,8 @@ def test_a_past_that_is_not_at_hand(fakes: pytest.Pytester) -> None:
     def forget(request):
         import os
         yield
-        from pytest_wasmer.session import SESSION
-        local = request.config.stash[SESSION].observing.local
+        from pytest_wasmer.plugin import WASM
+        local = request.config.stash[WASM].session.observing.local
         for name in os.listdir(local.folder + "/journals"):
             if name.startswith("past"):
                 local.discard(name)

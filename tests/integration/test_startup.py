@@ -42,10 +42,10 @@ def test_no_engine_process_is_started_before_a_test_asks(fakes: pytest.Pytester)
     fakes.makepyfile(
         """
         import pytest
-        from pytest_wasmer.session import SESSION
+        from pytest_wasmer.plugin import WASM
 
         def test_backend_only(wasm_backend, wasm_module, request):
-            assert not request.config.stash[SESSION].started
+            assert not request.config.stash[WASM].session.started
         """
     )
     fakes.runpytest("--wasm-backends=fake-a").assert_outcomes(passed=1)
