@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.agreement.at_once.settle import Divergence, NotComparable
     from pytest_wasmer.checks import CheckFailed, Reproducibility, RoundTrip, check_reproducible, check_round_trip
     from pytest_wasmer.engines.registry import BackendSpec
-    from pytest_wasmer.fixtures import AllFactory, InstanceFactory, ModuleFactory, RoundTripCheck
+    from pytest_wasmer.factories import AllFactory, InstanceFactory, ModuleFactory, RoundTripCheck
     from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongBackend, WrongThread
     from pytest_wasmer.wasm.errors import ArtifactError, CompileError, LinkError, MissingExport, SourceError
     from pytest_wasmer.wasm.function import Function
@@ -30,7 +30,7 @@ _HOMES = {
     "engines.registry": ("BackendSpec",),
     "agreement.at_once.settle": ("Divergence", "NotComparable"),
     "checks": ("CheckFailed", "Reproducibility", "RoundTrip", "check_reproducible", "check_round_trip"),
-    "fixtures": ("AllFactory", "InstanceFactory", "ModuleFactory", "RoundTripCheck"),
+    "factories": ("AllFactory", "InstanceFactory", "ModuleFactory", "RoundTripCheck"),
     "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongBackend", "WrongThread"),
     "wasm.errors": ("ArtifactError", "CompileError", "LinkError", "MissingExport", "SourceError"),
     "wasm.function": ("Function",),

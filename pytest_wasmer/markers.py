@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_wasmer.settings import AGREE, unknown
+from pytest_wasmer.checking import unknown
+from pytest_wasmer.settings import AGREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

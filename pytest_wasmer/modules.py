@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_wasmer import settings
+from pytest_wasmer import checking, settings
 from pytest_wasmer.artifacts.key import parts_of
 from pytest_wasmer.report.waiting import waiting
 from pytest_wasmer.variants import FRESH, backend_in
@@ -136,8 +136,8 @@ class Modules:
         store = self.store
         if store is None:
             return []
-        size = settings.size_in_bytes(settings.CACHE_MAX_SIZE, self._settings.cache_max_size)
-        age = settings.days(settings.CACHE_MAX_AGE, self._settings.cache_max_age)
+        size = checking.size_in_bytes(settings.CACHE_MAX_SIZE, self._settings.cache_max_size)
+        age = checking.days(settings.CACHE_MAX_AGE, self._settings.cache_max_age)
         return store.remove(store.prunable(size, age * 86400, self._used()))
 
     def note_use(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pytest_wasmer import markers, settings
+from pytest_wasmer import checking, markers, settings
 from pytest_wasmer.fixtures import ALL, FIXTURE
 from pytest_wasmer.variants import backend_in, variant, variants_of
 
@@ -42,7 +42,7 @@ def select(setting: Setting, registry: Registry, codes: tuple[str, ...] = ("",))
     from pytest_wasmer.engines.registry import COMPILERS
 
     place = settings.where(settings.BACKENDS, setting)
-    asked = settings.words(setting.value)
+    asked = checking.words(setting.value)
     if not asked:
         raise pytest.UsageError(
             f"{place} names no backend. Known: {', '.join(registry.names)}; special: all, available."
@@ -51,7 +51,7 @@ def select(setting: Setting, registry: Registry, codes: tuple[str, ...] = ("",))
         if name not in registry.names and name not in GROUPS:
             known = [*registry.names, *GROUPS]
             raise pytest.UsageError(
-                f"{place}: backend {settings.unknown(name, known)} Known: {', '.join(registry.names)}; "
+                f"{place}: backend {checking.unknown(name, known)} Known: {', '.join(registry.names)}; "
                 f"special: {', '.join(GROUPS)}."
             )
     required = {name for word in asked for name in (COMPILERS if word == "all" else (word,)) if name not in GROUPS}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer import settings
+from pytest_wasmer import checking, settings
 from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN, NAMES
 from pytest_wasmer.observing import Observing
 from pytest_wasmer.variants import ALL_AT_ONCE, FRESH, RELOADED, backend_in, variants_of
@@ -397,7 +397,7 @@ class WasmSession:
         from pytest_wasmer.report.agreement import normalizer
         from pytest_wasmer.report.run_report import RunReport
 
-        return RunReport(settings.report_file(self._config, self.settings.report), normalizer(self._config))
+        return RunReport(checking.report_file(self._config, self.settings.report), normalizer(self._config))
 
     def _write_report(self, report: RunReport) -> str:
         from pytest_wasmer.report.run_report import environment

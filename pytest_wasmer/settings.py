@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-
-class Option(NamedTuple):
+class Option:
     """An option with its environment and ini twins: `--wasm-NAME`, `PYTEST_WASMER_NAME`, `wasm_name`."""
 
-    name: str
-    metavar: str
-    default: str
-    help: str
-    choices: tuple[str, ...] = ()
-    #: What it means without a default.
-    unset: str = ""
-    #: What the option means without a value, if it may have none.
-    bare: str = ""
-
-    @property
-    def flag(self) -> str:
-        return f"--wasm-{self.name}"
-
-    @property
-    def variable(self) -> str:
-        return f"PYTEST_WASMER_{self.name.upper().replace('-', '_')}"
-
-    @property
-    def ini(self) -> str:
-        return f"wasm_{self.name.replace('-', '_')}"
+    def __init__(
+        self,
+        name: str,
+        metavar: str,
+        default: str,
+        help: str,
+        choices: tuple[str, ...] = (),
+        *,
+        unset: str = "",
+        bare: str = "",
+    ) -> None:
+        self.flag = f"--wasm-{name}"
+        self.ini = f"wasm_{name.replace('-', '_')}"
+        self.variable = f"PYTEST_{self.ini.upper().replace('WASM', 'WASMER', 1)}"
+        self.metavar = metavar
+        self.default = default
+        self.help = help
+        self.choices = choices
+        #: What it means without a default.
+        self.unset = unset
+        #: What the option means without a value, if it may have none.
+        self.bare = bare
 
 
 BACKENDS = Option(
@@ -143,7 +139,9 @@ class Setting(NamedTuple):
         return f"{self.value} (from {self.source})" if self.given else self.value
 
 
-class Settings(NamedTuple):
+class Settings:
+    """One of each option, under the name that follows its ini twin's `wasm_`."""
+
     backends: Setting
     artifacts: Setting
     agree: Setting
@@ -157,10 +155,14 @@ class Settings(NamedTuple):
     cache_max_age: Setting
     python: Setting
 
+    def __init__(self, config: pytest.Config) -> None:
+        for option in (*OPTIONS, *INI_ONLY):
+            setattr(self, option.ini.removeprefix("wasm_"), _read(config, option))
+
     @property
     def given(self) -> list[Setting]:
         """Those that somebody set for a run with Wasm; where tools are may be said once for all runs of a user."""
-        return [setting for setting in self if setting.given and setting is not self.python]
+        return [setting for setting in vars(self).values() if setting.given and setting is not self.python]
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -179,57 +181,19 @@ def add_options(parser: pytest.Parser) -> None:
 
 def read(config: pytest.Config) -> Settings:
     """Command line before environment before ini before default. Raises UsageError for a value that is no choice."""
-    settings = Settings(*[_read(config, option) for option in (*OPTIONS, *INI_ONLY)])
-    size_in_bytes(CACHE_MAX_SIZE, settings.cache_max_size)
-    days(CACHE_MAX_AGE, settings.cache_max_age)
-    if not hasattr(config, "workerinput"):
-        _refuse_update_on_ci(settings.update)
-        if settings.report.value:
-            report_file(config, settings.report)
+    settings = Settings(config)
+    if settings.given:
+        from pytest_wasmer import checking
+
+        checking.check(config, settings)
     return settings
-
-
-# Set by GitHub, GitLab and most others; Jenkins and TeamCity; Azure.
-CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILD_NUMBER", "JENKINS_URL", "TEAMCITY_VERSION", "TF_BUILD")
-
-
-def _refuse_update_on_ci(update: Setting) -> None:
-    """What nobody looks at is not to become what is expected. Raises UsageError."""
-    if update.value == "off":
-        return
-    for variable in CI_VARIABLES:
-        said = os.environ.get(variable, "")
-        if said.lower() not in ("", "0", "false", "no", "off"):
-            raise pytest.UsageError(
-                f"{where(UPDATE, update)}: goldens are not written on CI, and {variable}={said} says that this is CI.\n"
-                f"Write them on a machine of yours, look at them, and commit them; or unset {variable}."
-            )
-
-
-def report_file(config: pytest.Config, setting: Setting) -> Path:
-    """Where the report of the run goes: relative to the working directory, or to rootdir if an ini file says it.
-
-    Raises UsageError where nothing can be written.
-    """
-    place = where(REPORT, setting)
-    start = config.rootpath if setting.source not in (REPORT.flag, REPORT.variable) else config.invocation_params.dir
-    path = start / Path(setting.value).expanduser()
-    if path.suffix != ".json":
-        raise pytest.UsageError(f"{place}: {setting.value} must end in .json: so far there are no other reports.")
-    if not path.parent.is_dir():
-        raise pytest.UsageError(f"{place}: there is no directory {path.parent}\nMake it: mkdir -p {path.parent}")
-    if path.is_dir():
-        raise pytest.UsageError(f"{place}: {setting.value} is a directory.")
-    # A file is replaced, hence its directory must be writable, too.
-    for written in (path.parent, *([path] if path.exists() else [])):
-        if not os.access(written, os.W_OK):
-            raise pytest.UsageError(f"{place}: {written} cannot be written.")
-    return path
 
 
 def _read(config: pytest.Config, option: Option) -> Setting:
     setting = _first_given(config, option)
     if option.choices and setting.value not in option.choices:
+        from pytest_wasmer.checking import unknown
+
         said = f"{where(option, setting)}: {unknown(setting.value, option.choices)} Known: {', '.join(option.choices)}."
         if option.bare:
             said += f"\nWithout a value it comes last on the command line, or before another option: {option.flag}."
@@ -261,35 +225,3 @@ def where(option: Option, setting: Setting) -> str:
     """How a message names the place of a bad value: "--wasm-backends", or "wasm_backends (from pytest.ini)"."""
     named = setting.source.startswith("--") or setting.source == option.variable
     return setting.source if named else f"{option.ini} (from {setting.source})"
-
-
-def unknown(value: str, known: Sequence[str]) -> str:
-    """ "'lvm' is unknown. Did you mean 'llvm'?" """
-    from difflib import get_close_matches
-
-    near = get_close_matches(value.lower(), known, 1, 0.5)
-    return f"{value!r} is unknown.{f' Did you mean {near[0]!r}?' if near else ''}"
-
-
-def words(value: str) -> list[str]:
-    """Names with commas or blanks between them."""
-    return [word for word in re.split(r"[,\s]+", value) if word]
-
-
-UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-
-
-def size_in_bytes(option: Option, setting: Setting) -> int:
-    """Of "500 MB", "2 GiB", "1048576": units are powers of 1024. Raises UsageError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", setting.value.strip().lower())
-    if found is None:
-        raise pytest.UsageError(f"{where(option, setting)}: {setting.value!r} is not a size such as 500 MiB or 2 GiB.")
-    return int(float(found[1]) * UNITS[found[2]])
-
-
-def days(option: Option, setting: Setting) -> float:
-    """Raises UsageError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:d|days?)?", setting.value.strip().lower())
-    if found is None:
-        raise pytest.UsageError(f"{where(option, setting)}: {setting.value!r} is not a number of days.")
-    return float(found[1])

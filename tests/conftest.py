@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pytest_wasmer
+from pytest_wasmer.checking import CI_VARIABLES
 from pytest_wasmer.engines import interpreter
 from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, BackendSpec, Registry
 from pytest_wasmer.runtime.pool import EnginePool
-from pytest_wasmer.settings import CI_VARIABLES, INI_ONLY, OPTIONS, PYTHON
+from pytest_wasmer.settings import INI_ONLY, OPTIONS, PYTHON
 from tests import fake_engine
 
 for _found in pkgutil.walk_packages(pytest_wasmer.__path__, "pytest_wasmer."):

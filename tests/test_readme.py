@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_wasmer import cli, markers, settings
+from pytest_wasmer import checking, cli, markers, settings
 from tests.conftest import needs_wheels
 from tests.integration.workbench import own_directories
 
@@ -84,7 +84,7 @@ def test_the_example_of_a_disagreement_says_what_is_shown(pytester: pytest.Pytes
 def test_the_example_of_a_golden_writes_what_is_shown(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in settings.CI_VARIABLES:
+    for variable in checking.CI_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     (example,) = [block for block in EXAMPLES if "wasm_golden" in block]
     pytester.makepyfile(test_sqrt=example)

@@ -77,8 +77,14 @@ def engine_start() -> Iterator[Figure]:
 
 
 def _start(spec: BackendSpec) -> float:
-    connections = []
-    duration = seconds(lambda: connections.append(PipeConnection(spec, cache_directory() / "pycache")))
+    connections: list[PipeConnection] = []
+
+    def start() -> None:
+        connections.append(PipeConnection(spec, cache_directory() / "pycache"))
+        # The first message is not waited for before the first request.
+        connections[0]._greet()
+
+    duration = seconds(start)
     connections[0].close()
     return duration
 

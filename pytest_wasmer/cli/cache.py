@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_wasmer import settings
+from pytest_wasmer import checking, settings
 from pytest_wasmer.artifacts import entry
 from pytest_wasmer.artifacts.seal import seal_file
 from pytest_wasmer.cli.engines import Engines, add_backends, opened_store
@@ -166,8 +166,8 @@ def _differences(wanted: Parts, stored: Parts) -> str:
 
 def prune(options: Namespace) -> int:
     store = opened_store(options.dir)
-    size = settings.size_in_bytes(settings.CACHE_MAX_SIZE, settings.Setting(options.max_size, "--max-size"))
-    age = settings.days(settings.CACHE_MAX_AGE, settings.Setting(options.older_than, "--older-than"))
+    size = checking.size_in_bytes(settings.CACHE_MAX_SIZE, settings.Setting(options.max_size, "--max-size"))
+    age = checking.days(settings.CACHE_MAX_AGE, settings.Setting(options.older_than, "--older-than"))
     entries = store.prunable(size, age * DAY)
     if not entries:
         print("nothing to delete (what was used within the last hour may be in use)")

@@ -121,10 +121,9 @@ def _outcome(report: pytest.TestReport) -> str:
 
 def environment(config: pytest.Config, settings: Settings, backends: Iterable[Availability]) -> dict[str, Any]:
     """What a run depends on, without names of users, machines and private directories."""
-    said = settings._replace(
-        cache_dir=settings.cache_dir._replace(value=_public(settings.cache_dir.value, config.rootpath)),
-        report=settings.report._replace(value=_public(settings.report.value, config.rootpath)),
-    )
+    said = {name: setting._asdict() for name, setting in vars(settings).items()}
+    for path in (said["cache_dir"], said["report"]):
+        path["value"] = _public(path["value"], config.rootpath)
     return {
         "pytest_wasmer": __version__,
         "pytest": pytest.__version__,
@@ -134,7 +133,7 @@ def environment(config: pytest.Config, settings: Settings, backends: Iterable[Av
         "machine": platform.machine(),
         "features": cpu_features(),
         "backends": {item.spec.name: {"engine": item.detail, "library": item.library} for item in backends},
-        "settings": {name: setting._asdict() for name, setting in said._asdict().items()},
+        "settings": said,
     }
 
 

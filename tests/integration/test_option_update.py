@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_wasmer.settings import CI_VARIABLES
+from pytest_wasmer.checking import CI_VARIABLES
 from tests.conftest import needs_wheels
 
 if TYPE_CHECKING:

@@ -198,7 +198,8 @@ def test_a_bad_value_is_a_usage_error(
     ],
 )
 def test_sizes(text: str, size: int) -> None:
-    from pytest_wasmer.settings import CACHE_MAX_SIZE, Setting, size_in_bytes
+    from pytest_wasmer.checking import size_in_bytes
+    from pytest_wasmer.settings import CACHE_MAX_SIZE, Setting
 
     assert size_in_bytes(CACHE_MAX_SIZE, Setting(text, "tox.ini")) == size
 
@@ -207,7 +208,8 @@ def test_sizes(text: str, size: int) -> None:
     ("text", "number"), [("0", 0), ("90", 90), ("0.5", 0.5), ("1 day", 1), ("7 days", 7), ("3d", 3)]
 )
 def test_days(text: str, number: float) -> None:
-    from pytest_wasmer.settings import CACHE_MAX_AGE, Setting, days
+    from pytest_wasmer.checking import days
+    from pytest_wasmer.settings import CACHE_MAX_AGE, Setting
 
     assert days(CACHE_MAX_AGE, Setting(text, "tox.ini")) == number
 
