@@ -13,7 +13,9 @@ WHERE = """
     WASM = module(imports=[("env", "pid", ["func", [], ["i32"]])], exports={"f": function("-> i32", [["host"]])})
 
     def test_where(wasm_instance, request):
-        session = next(value for value in request.config.stash._storage.values() if hasattr(value, "pool"))
+        from pytest_wasmer import plugin
+
+        session = request.config.stash[plugin.WASM].session
         wasm_instance(WASM, imports={"env": {"pid": lambda: 1}}).exports.f()
         connection = session.pool.connection(session.registry.spec("fake-a"))
         print("\\nengine", "elsewhere" if getattr(connection, "pid", os.getpid()) != os.getpid() else "here")

@@ -23,7 +23,9 @@ WHERE = """
 
     def test_where(wasm_instance, wasm_backend, request):
         wasm_instance("(module)")
-        session = next(value for value in request.config.stash._storage.values() if hasattr(value, "pool"))
+        from pytest_wasmer import plugin
+
+        session = request.config.stash[plugin.WASM].session
         pid = session.pool.connection(session.registry.spec(wasm_backend)).pid
         with open(f"/proc/{pid}/cmdline") as file:
             print("\\nengine of", file.read().split("\\0")[0])
