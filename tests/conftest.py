@@ -84,6 +84,23 @@ def pytest_wasmer_backends(config):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs inside tests find the bytecode of what earlier ones imported: else they compile for most of their time.
+
+    Where PYTHONDONTWRITEBYTECODE is set nothing else has any, and without autoloaded plugins pytest rewrites less.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("bytecode")
+        patch.setenv("PYTHONPYCACHEPREFIX", str(folder))
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        # A file where there would be a directory: what a test writes twice within a second counts as it is now.
+        temporary = folder.joinpath(*tmp_path_factory.getbasetemp().parts[1:])
+        temporary.parent.mkdir(parents=True)
+        temporary.touch()
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing that an earlier run left in the user's cache takes part, and nothing is left there."""
     with pytest.MonkeyPatch.context() as patch:
