@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from pytest_wasmer.checks import CheckFailed, Reproducibility, RoundTrip, check_reproducible, check_round_trip
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.factories import AllFactory, InstanceFactory, ModuleFactory, RoundTripCheck
-    from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongBackend, WrongThread
+    from pytest_wasmer.runtime.errors import (
+        EngineFault,
+        EngineLost,
+        InstanceLost,
+        TimedOut,
+        WasmError,
+        WrongBackend,
+        WrongThread,
+    )
     from pytest_wasmer.wasm.errors import ArtifactError, CompileError, LinkError, MissingExport, SourceError
     from pytest_wasmer.wasm.function import Function
     from pytest_wasmer.wasm.host import Caller
@@ -31,7 +39,9 @@ _HOMES = {
     "agreement.at_once.settle": ("Divergence", "NotComparable"),
     "checks": ("CheckFailed", "Reproducibility", "RoundTrip", "check_reproducible", "check_round_trip"),
     "factories": ("AllFactory", "InstanceFactory", "ModuleFactory", "RoundTripCheck"),
-    "runtime.errors": ("EngineFault", "EngineLost", "InstanceLost", "WasmError", "WrongBackend", "WrongThread"),
+    "runtime.errors": (
+        *("EngineFault", "EngineLost", "InstanceLost", "TimedOut", "WasmError", "WrongBackend", "WrongThread"),
+    ),
     "wasm.errors": ("ArtifactError", "CompileError", "LinkError", "MissingExport", "SourceError"),
     "wasm.function": ("Function",),
     "wasm.memory": ("Memory",),
@@ -49,7 +59,7 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "Instance", "Module", "Exports", "Function", "Memory", "Global", "Table", "Caller",
     "Trap", "TrapKind",
     "WasmError", "SourceError", "CompileError", "ArtifactError", "LinkError", "MissingExport",
-    "EngineLost", "InstanceLost", "EngineFault", "WrongBackend", "WrongThread",
+    "EngineLost", "TimedOut", "InstanceLost", "EngineFault", "WrongBackend", "WrongThread",
     "Divergence", "NotComparable",
     "FunctionType", "MemoryType", "GlobalType", "TableType",
     "f32_bits", "f32_from_bits", "f64_bits", "f64_from_bits",

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_wasmer.settings import CACHE_MAX_AGE, CACHE_MAX_SIZE, REPORT, UPDATE, where
+from pytest_wasmer.settings import (
+    CACHE_MAX_AGE,
+    CACHE_MAX_SIZE,
+    ISOLATION,
+    MEMORY_LIMIT,
+    NONE,
+    REPORT,
+    TIMEOUT,
+    UPDATE,
+    where,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,21 +31,47 @@ def check(config: pytest.Config, settings: Settings) -> None:
     """Raises UsageError for what cannot be meant."""
     size_in_bytes(CACHE_MAX_SIZE, settings.cache_max_size)
     days(CACHE_MAX_AGE, settings.cache_max_age)
+    size_in_bytes(MEMORY_LIMIT, settings.memory_limit)
+    if seconds(TIMEOUT, settings.timeout):
+        refuse_timeout_without_isolation(settings)
     if not hasattr(config, "workerinput"):
         refuse_update_on_ci(settings.update)
         if settings.report.value:
             report_file(config, settings.report)
 
 
+def refuse_timeout_without_isolation(settings: Settings) -> None:
+    """Raises UsageError where both are on the command line; elsewhere one is for all runs, and this run is warned."""
+    if settings.isolation == (NONE, ISOLATION.flag) and settings.timeout.source == TIMEOUT.flag:
+        raise pytest.UsageError(
+            f"{TIMEOUT.flag} ends the process that runs native code, and with {ISOLATION.flag}={NONE} that is the "
+            "test process.\nLeave one of them out; pytest-timeout limits whole tests."
+        )
+
+
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
 def size_in_bytes(option: Option, setting: Setting) -> int:
-    """Of "500 MB", "2 GiB", "1048576": units are powers of 1024. Raises UsageError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", setting.value.strip().lower())
-    if found is None:
+    """Raises UsageError for what is not a size."""
+    size = size_of(setting.value)
+    if size is None:
         raise pytest.UsageError(f"{where(option, setting)}: {setting.value!r} is not a size such as 500 MiB or 2 GiB.")
-    return int(float(found[1]) * UNITS[found[2]])
+    return size
+
+
+def size_of(text: str) -> int | None:
+    """Of "500 MB", "2 GiB", "1048576": units are powers of 1024."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    return None if found is None else int(float(found[1]) * UNITS[found[2]])
+
+
+def seconds(option: Option, setting: Setting) -> float:
+    """Raises UsageError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*s?", setting.value.strip().lower())
+    if found is None:
+        raise pytest.UsageError(f"{where(option, setting)}: {setting.value!r} is not a number of seconds.")
+    return float(found[1])
 
 
 def days(option: Option, setting: Setting) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_wasmer.checking import unknown
+from pytest_wasmer.checking import size_of, unknown
 from pytest_wasmer.settings import AGREE
 
 if TYPE_CHECKING:
@@ -94,7 +94,56 @@ def wasm_agree(
     return Agreement(level, memory, globals, host_calls, reason)
 
 
-MARKERS: tuple[Callable[..., Any], ...] = (wasm_backends, wasm_xfail, wasm_agree)
+class Timeout(NamedTuple):
+    """What `wasm_timeout` says; None where the setting, or the default, decides."""
+
+    seconds: float | None
+    compile: float | None
+
+
+def wasm_timeout(seconds: float | None = None, *, compile: float | None = None) -> Timeout:
+    """How long one call may take in this test, and one compile, in seconds; 0: any time."""
+    for name, value in (("seconds", seconds), ("compile", compile)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
+            raise TypeError(f"{name} is a number of seconds, not {value!r}")
+    if seconds is None and compile is None:
+        raise TypeError("say what it limits: wasm_timeout(2), or wasm_timeout(compile=60)")
+    return Timeout(seconds, compile)
+
+
+def wasm_memory_limit(size: int | str) -> int:
+    """What the test may take in each engine process, in bytes or as "64 MiB"; 0: anything."""
+    found = size_of(size) if isinstance(size, str) else size
+    if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+        raise TypeError(f"size is a number of bytes, or a str such as '64 MiB', not {size!r}")
+    return found
+
+
+MARKERS: tuple[Callable[..., Any], ...] = (wasm_backends, wasm_xfail, wasm_agree, wasm_timeout, wasm_memory_limit)
+
+
+def check(node: pytest.Item | pytest.Function) -> None:
+    """Raises CollectError for a wrong marker that names no backend."""
+    agreement(node)
+    timeout(node)
+    memory_limit(node)
+
+
+def timeout(node: pytest.Item | pytest.Function) -> Timeout:
+    """What the `wasm_timeout` markers of a test say: the nearest one of each limit. Raises CollectError."""
+    found = Timeout(None, None)
+    for mark in node.iter_markers("wasm_timeout"):
+        outer: Timeout = _validated(node, mark, wasm_timeout)
+        found = Timeout(*[theirs if ours is None else ours for ours, theirs in zip(found, outer, strict=True)])
+    return found
+
+
+def memory_limit(node: pytest.Item | pytest.Function) -> int | None:
+    """What the `wasm_memory_limit` marker nearest to a test says, in bytes. Raises CollectError."""
+    for mark in node.iter_markers("wasm_memory_limit"):
+        found: int = _validated(node, mark, wasm_memory_limit)
+        return found
+    return None
 
 
 def agreement(node: pytest.Item | pytest.Function) -> Agreement:

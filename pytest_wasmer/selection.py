@@ -108,7 +108,7 @@ def parametrize(metafunc: pytest.Metafunc, selection: Callable[[], Selection], k
     item = metafunc.definition
     _refuse_overrides(metafunc)
     restrictions, xfails = markers.restrictions(item, known), markers.xfails(item, known)
-    markers.agreement(item)
+    markers.check(item)
     chosen = selection()
     if not chosen.names:
         raise pytest.Collector.CollectError(no_backend(chosen))
@@ -238,7 +238,7 @@ def refuse_wrong_markers(item: pytest.Item, known: Sequence[str]) -> None:
     try:
         markers.restrictions(item, known)
         markers.xfails(item, known)
-        markers.agreement(item)
+        markers.check(item)
     except pytest.Collector.CollectError as error:
         pytest.fail(str(error), pytrace=False)
 

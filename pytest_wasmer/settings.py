@@ -82,13 +82,21 @@ CACHE_DIR = Option(
     "Where compiled modules are kept; a relative path starts from rootdir",
     unset="in the user's cache directory",
 )
+NONE = "none"
 ISOLATION = Option(
     "isolation",
     "process|none",
     "process",
     "Where native code runs: 'process' (an engine process per backend) or 'none' (in the test process: for "
     "profiling; a native crash ends the session)",
-    ("process", "none"),
+    ("process", NONE),
+)
+TIMEOUT = Option(
+    "timeout",
+    "SECONDS",
+    "0",
+    "A call that runs longer fails its test, and its engine process is replaced; the time in host functions does not "
+    "count; 0: no limit",
 )
 UPDATE = Option(
     "update",
@@ -106,22 +114,27 @@ REPORT = Option(
     "Write what this run saw: tests, observations, times and environment, for pytest-wasmer compare",
     unset="none is written",
 )
-OPTIONS = (BACKENDS, ARTIFACTS, AGREE, REPRO, CACHE, CACHE_DIR, ISOLATION, UPDATE, REPORT)
+OPTIONS = (BACKENDS, ARTIFACTS, AGREE, REPRO, CACHE, CACHE_DIR, ISOLATION, TIMEOUT, UPDATE, REPORT)
 
 # Sizes have no option.
 CACHE_MAX_SIZE = Option(
     "cache-max-size", "SIZE", "2 GiB", "Size above which stored artifacts go, least recently used first"
 )
 CACHE_MAX_AGE = Option("cache-max-age", "DAYS", "90", "Days without use after which stored artifacts go")
+MEMORY_LIMIT = Option(
+    "memory-limit", "SIZE", "0", "What a test may take in each engine process, as Linux counts data; 0: no limit"
+)
 # Nor have paths of tools.
 PYTHON = Option("python", "FILE", "", "The CPython 3.10 that runs the wheels")
-INI_ONLY = (CACHE_MAX_SIZE, CACHE_MAX_AGE, PYTHON)
+INI_ONLY = (CACHE_MAX_SIZE, CACHE_MAX_AGE, MEMORY_LIMIT, PYTHON)
 
 # What --markers shows; what they mean is in `markers`.
 MARKER_LINES = (
     "wasm_backends(*names, exclude=(), reason=''): run on these Wasm backends only, or on all but the excluded ones.",
     "wasm_xfail(**{backend: reason}): expected to fail on these Wasm backends; a pass is a failure (strict).",
     "wasm_agree(level=None, memory=True, globals=True, host_calls=True, reason=''): what backends must agree on here.",
+    "wasm_timeout(seconds=None, compile=None): how long a call, and a compile, may take here; 0: any time.",
+    "wasm_memory_limit(size): what the test may take in each engine process, as 64 << 20 or '64 MiB'; 0: anything.",
 )
 
 
@@ -149,10 +162,12 @@ class Settings:
     cache: Setting
     cache_dir: Setting
     isolation: Setting
+    timeout: Setting
     update: Setting
     report: Setting
     cache_max_size: Setting
     cache_max_age: Setting
+    memory_limit: Setting
     python: Setting
 
     def __init__(self, config: pytest.Config) -> None:

@@ -58,6 +58,7 @@ def check_markers(item: pytest.Item | pytest.Function) -> None:
             f"marker wasm_xfail of {item.nodeid}: it names backends, and a test that uses {ALL} runs once\n"
             'Say @pytest.mark.xfail(raises=Divergence, strict=True, reason="...").'
         )
+    markers.check(item)
     if not markers.agreement(item).host_calls:
         raise pytest.Collector.CollectError(
             f"marker wasm_agree of {item.nodeid}: with {ALL} a host call is made once, for all backends: they must "

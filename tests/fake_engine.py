@@ -291,6 +291,15 @@ class FakeEngine(Engine):
         while True:
             sum(range(10**6))
 
+    def _do_wait(self, values: Values, imports: Sequence[Native], seconds: float) -> Values:
+        time.sleep(seconds)
+        return ()
+
+    def _do_eat(self, values: Values, imports: Sequence[Native], size: int) -> Values:
+        """Take that many bytes of memory for the time of the call."""
+        bytearray(size)
+        return ()
+
     def _do_close(self, values: Values, imports: Sequence[Native]) -> Values:
         """Close the pipe and live on."""
         for descriptor in pipes():

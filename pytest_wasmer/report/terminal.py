@@ -47,6 +47,8 @@ def header(settings: Settings, chosen: Selection, registry: Registry) -> list[st
         "cache in": settings.cache_dir,
         "cache max size": settings.cache_max_size,
         "cache max age": settings.cache_max_age,
+        "timeout": settings.timeout,
+        "memory limit": settings.memory_limit,
     }
     said = [
         f"backends {names}{source}",

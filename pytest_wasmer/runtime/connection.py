@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pipe import PipeConnection
+    from pytest_wasmer.runtime.watchdog import Watchdog
 
 
 class Connection:
@@ -39,6 +40,8 @@ class Connection:
         #: Who takes down what the running test sees here.
         self.recorder: Recorder | None = None
         self._watched = False
+        #: Who looks after the processes.
+        self.watchdog: Watchdog | None = None
 
     def refuse_other_test(self, about: str) -> NoReturn:
         """A green test would say that its backend works, and another one had run."""
@@ -53,7 +56,13 @@ class Connection:
         """A fresh engine process of the same backend, in that directory, with more environment; to be closed."""
         from pytest_wasmer.runtime.pipe import PipeConnection
 
-        return PipeConnection(self._spec, self._pycache, cwd, environment)
+        made = PipeConnection(self._spec, self._pycache, cwd, environment)
+        if self.watchdog is not None:
+            self.watchdog.watch(made)
+        return made
+
+    def bound(self, size: int) -> None:
+        """What the engine process may take beyond what it has, in bytes; 0: anything. Where that is possible."""
 
     def request(self, operation: str, *arguments: Any, about: str) -> Any:
         raise NotImplementedError

@@ -29,17 +29,49 @@ class EngineLost(WasmError):
         """What happened, without what to do about it in a test."""
         lines = [
             f"the {self.backend} engine process was lost: {self.cause}",
-            f"It was serving: {self.request}",
+            f"It was serving: {self.request or 'what was answered at that very moment'}",
         ]
         if self.output:
             lines += ["Its last output:", *[f"    {line}" for line in self.output.splitlines()]]
         return "\n".join(lines)
 
     def __str__(self) -> str:
+        return f"{self.account}\n{self._next}"
+
+    @property
+    def _next(self) -> str:
         return (
-            f"{self.account}\n"
             f"The next test gets a new process. This backend alone: pytest --wasm-backends={backend_in(self.backend)}"
         )
+
+
+class TimedOut(EngineLost):
+    """An engine process was ended, because it worked on a call, or on a compile, for longer than that may take.
+
+    `limit`: in seconds. `source`: who set it. `kind`: "call" or "compile", which is all that is no call.
+    """
+
+    def __init__(self, backend: str, limit: float, source: str, kind: str) -> None:
+        super().__init__(backend, f"ended after {limit:g} s, the limit of a {kind} ({source})", "")
+        self.limit = limit
+        self.source = source
+        self.kind = kind
+
+    def complete(self, request: str, output: str) -> None:
+        """Who waited for the answer knows what it was, and not who looked at the clock."""
+        self.request = request
+        self.output = output
+
+    def __str__(self) -> str:
+        longer = f"{self.limit * 2:g}"
+        if self.kind == "compile":
+            remedy = f"If it needs longer: @pytest.mark.wasm_timeout(compile={longer})"
+        else:
+            remedy = (
+                "The time in host functions does not count. "
+                f"If it needs longer: @pytest.mark.wasm_timeout({longer}), or --wasm-timeout={longer}"
+            )
+        return f"{self.account}\n{remedy}\n{self._next}"
 
 
 class InstanceLost(EngineLost):

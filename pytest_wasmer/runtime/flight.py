@@ -38,7 +38,7 @@ class Flight:
         self._unpack = unpack
         self._about = about
         self._values = values
-        self._outermost = False
+        self._outermost: bool | None = None
         self._sequence = 0
         #: How it ended: with an answer, or else with an exception.
         self.value: Any = None
@@ -76,6 +76,7 @@ class Flight:
         connection = self.connection
         try:
             outcome, echoed, answer = connection._frames.read()
+            connection.hosts.to_python()
             if echoed != self._sequence:
                 raise wire.Nonsense(f"an answer to request {echoed} instead of {self._sequence}")
             if outcome == wire.HOST:
@@ -105,6 +106,7 @@ class Flight:
             self._go_on(wire.RAISED, wire.TOKEN.pack(self.connection.hosts.keep(error)))
 
     def _go_on(self, outcome: int, body: bytes) -> None:
+        self.connection.hosts.to_wasm()
         try:
             self.connection._frames.write(outcome, self._sequence, body)
         except wire.Closed as error:
@@ -123,11 +125,14 @@ class Flight:
 
     def leave(self) -> None:
         """However it went."""
+        connection = self.connection
         if self._outermost:
-            connection = self.connection
+            connection.hosts.to_wasm()
             connection.hosts.depth = 0  # also where an interrupt kept a host call from counting down
             connection._owner = None
             connection._lock.release()
+        elif self._outermost is False:
+            connection.hosts.to_python()
 
 
 def abandon(flights: Sequence[Flight], error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
@@ -39,6 +40,11 @@ class HostCalls:
         self._raised: dict[int, BaseException] = {}
         self._numbers = count(1)
         self.depth = 0
+        # For the watchdog, over the pipe transport. Whether Wasm waits for Python in a call; how long it has, so far
+        # (meaningless meanwhile); how many calls host functions have made.
+        self.in_python = False
+        self.seconds = 0.0
+        self.nested = 0
 
     def register(self, function: Hosted) -> int:
         number = next(self._numbers)
@@ -72,6 +78,18 @@ class HostCalls:
             raise HostRaised(token)
 
         return serve
+
+    def to_python(self) -> None:
+        """Wasm waits for a host function; or for other backends, where several are asked at once."""
+        if not self.in_python:
+            self.in_python = True
+            self.seconds -= monotonic()
+
+    def to_wasm(self) -> None:
+        """It goes on; or the host function calls it."""
+        if self.in_python:
+            self.seconds += monotonic()
+            self.in_python = False
 
     def keep(self, error: BaseException) -> int:
         """The token of an exception that sets out on its way through Wasm."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_wasmer.engines.api import HostRaised, OutOfBounds, Refused, Trapped
 from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.connection import Connection
-from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WrongThread
-from pytest_wasmer.runtime.process import NO_MORE, EngineProcess
+from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, TimedOut, WrongThread
+from pytest_wasmer.runtime.process import NO_MORE, EngineProcess, can_bound_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Rows of one message of `map`: few enough that they fit in a message also if each is a trap with a long text.
 MAP_ROWS = 1 << 15
 LOCK_WAIT = 0.05
+# What compilers and this plugin work at, rather than guests.
+OWN_WORK = ("convert", "compile", "store", "reload", "load", "serialize", "deserialize", "states", "digest")
 # What decoding raises on bytes that are not what they should be.
 NONSENSE = (wire.Nonsense, struct.error, ValueError, LookupError, OverflowError)
 
@@ -43,6 +45,9 @@ class PipeConnection(Connection):
         self._lock = Lock()
         self._owner: int | None = None
         self._greeted = False
+        # Whether the request that is under way is no call.
+        self._makes = False
+        self._memory = 0
         self._forget_in_forks()
 
     def _forget_in_forks(self) -> None:
@@ -68,7 +73,16 @@ class PipeConnection(Connection):
     def request(self, operation: str, *arguments: Any, about: str) -> Any:
         __tracebackhide__ = True
         kind = wire.OPERATIONS[operation]
-        return self._ask(kind.code, kind.arguments.pack(*arguments), kind.unpack_result, about)
+        self._makes = operation != "instantiate"
+        bounded = self._memory and operation in OWN_WORK
+        if bounded:
+            self._process.bound(0)
+        try:
+            return self._ask(kind.code, kind.arguments.pack(*arguments), kind.unpack_result, about)
+        finally:
+            self._makes = False
+            if bounded:  # anew: what is left of it is not the guest's
+                self._process.bound(self._memory)
 
     def read(self, memory: int, offset: int, length: int, about: str) -> bytes:
         """Its answer is the one whose length follows from the request alone."""
@@ -166,7 +180,7 @@ class PipeConnection(Connection):
         self._still_alive(about)
         if self.test_runs_on:
             self.refuse_other_test(about)
-        outermost = False
+        outermost = None
         try:
             outermost = self._enter(about)
             if not self._greeted:
@@ -186,6 +200,8 @@ class PipeConnection(Connection):
                 self.hosts.depth = 0  # also where an interrupt kept a host call from counting down
                 self._owner = None
                 self._lock.release()
+            elif outermost is False:
+                self.hosts.to_python()
         raise failure
 
     def _conclude(self, sequence: int, unpack: Callable[[bytes], Any]) -> tuple[Any, BaseException | None]:
@@ -201,6 +217,7 @@ class PipeConnection(Connection):
             self._owner = get_ident()
             number, values, results = self._host_call(answer)
             lost_with = None
+            self.hosts.to_python()
             try:
                 answer = self._codec(results).pack(self.hosts.server(number)(values))
             except HostRaised as raised:
@@ -208,6 +225,8 @@ class PipeConnection(Connection):
                 lost_with = self.hosts.take(raised.token) if self.lost is not None else None
             else:
                 outcome, lost_with = wire.RETURN, self.lost  # which the host function hid
+            finally:
+                self.hosts.to_wasm()
             if lost_with is not None:
                 raise lost_with
             self._frames.write(outcome, sequence, answer)
@@ -224,6 +243,14 @@ class PipeConnection(Connection):
         if self._frames.read() != (wire.HELLO, 0, b""):
             raise wire.Nonsense("it did not say hello")
         self._greeted = True
+        if self._memory:
+            self._process.bound(self._memory)
+
+    def bound(self, size: int) -> None:
+        """What its own library takes is not bounded, and so the same is left to guests on each backend."""
+        before, self._memory = self._memory, size if can_bound_memory() else 0
+        if self._greeted and (before or self._memory):
+            self._process.bound(self._memory)
 
     def _release_frame(self) -> bytes:
         handles = wire.OPERATIONS["release"].arguments.pack(self.due_releases())
@@ -264,9 +291,13 @@ class PipeConnection(Connection):
         Also when `error` is an exception of this process, such as Ctrl-C or pytest-timeout's signal: the answer that
         is still to come would be taken for that of the next request.
         """
+        request = about if values is None else f"{about} with ({', '.join(map(str, values))})"
+        if isinstance(self.lost, TimedOut) and not self.lost.request:
+            self._process.process.wait()
+            self.lost.complete(request, self._process.tail())
+            return self.lost if isinstance(error, (wire.Closed, wire.Nonsense, EngineLost)) else error
         if self.lost is not None or isinstance(error, WrongThread):
             return error
-        request = about if values is None else f"{about} with ({', '.join(map(str, values))})"
         cause = f"killed, because {type(error).__name__} interrupted the wait for its answer"
         # First of all: what follows may be interrupted, too.
         self.lost = EngineLost(self.backend, cause, request, interrupted=True)
@@ -285,6 +316,8 @@ class PipeConnection(Connection):
         """Take the lock unless this thread has it. Whoever would wait for a host function is refused."""
         me = get_ident()
         if self._owner == me:
+            self.hosts.nested += 1
+            self.hosts.to_wasm()
             return False
         while not self._lock.acquire(False) and not self._lock.acquire(timeout=LOCK_WAIT):
             if self.hosts.depth:
@@ -306,6 +339,26 @@ class PipeConnection(Connection):
         __tracebackhide__ = True
         if self.lost is not None:
             raise InstanceLost(self.backend, self.lost.cause, about)
+
+    # For the watchdog, in its own thread
+
+    @property
+    def under_way(self) -> int:
+        """The number of the request that Python waits for now, one that host functions make counts as a part of it.
+
+        Negative where there is none.
+        """
+        return self._sequence - self.hosts.nested if self._lock.locked() else -1
+
+    @property
+    def runs_wasm(self) -> bool:
+        """Whether that is a call, rather than a compile or another request that is not the guest's work."""
+        return self._greeted and not self._makes
+
+    def end_late(self, loss: TimedOut) -> None:
+        """The request that is under way has taken too long. What is asked next is refused at once: no kill hits it."""
+        self.lost = loss
+        self.kill()
 
     def kill(self) -> None:
         """End the engine process now, whatever it is at: the request that waits for it fails. From any thread."""

@@ -6,6 +6,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from pytest_wasmer.runtime.watchdog import Watchdog
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.engines.registry import BackendSpec
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.runtime.errors import EngineLost
+    from pytest_wasmer.runtime.watchdog import Limits
 
 
 class EnginePool:
@@ -28,6 +31,7 @@ class EnginePool:
         self._losses: list[EngineLost] = []
         self._outputs: dict[str, str] = {}
         self._starting = Lock()
+        self._watchdog = Watchdog()
         self._running: Collection[str] | None = None
         self._recorded: str | None = None
         self._recorder: Recorder | None = None
@@ -53,7 +57,17 @@ class EnginePool:
             return DirectConnection(spec, self._pycache)
         from pytest_wasmer.runtime.pipe import PipeConnection
 
-        return PipeConnection(spec, self._pycache)
+        connection = PipeConnection(spec, self._pycache)
+        connection.watchdog = self._watchdog
+        self._watchdog.watch(connection)
+        connection.bound(int(self._watchdog.limits.memory.value))
+        return connection
+
+    def limit(self, limits: Limits) -> None:
+        """What engine processes may take from now on."""
+        self._watchdog.limits = limits
+        for connection in self._connections.values():
+            connection.bound(int(limits.memory.value))
 
     def _bury(self) -> None:
         """Part with lost connections; what they have to say is kept."""

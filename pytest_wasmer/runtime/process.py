@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,11 @@ REMOVALS = 5
 EXIT_WAIT = 0.2
 TAIL_LINES = 30
 OUTPUT_LIMIT = 1 << 16
+
+
+def can_bound_memory() -> bool:
+    """Linux can: elsewhere there is no limit on what another process takes that leaves out reserved address space."""
+    return sys.platform == "linux"
 
 
 class EngineProcess:
@@ -87,6 +93,8 @@ class EngineProcess:
         self._ends: list[IO[bytes]] = [self.process.stdin, self.process.stdout]
         self.frames = wire.Frames(self.process.stdout.fileno(), self.process.stdin.fileno(), patient=False)
         self._lifeline = ours
+        # What it could take when nothing was bounded yet.
+        self._unbound: int | None = None
         self._close = weakref.finalize(self, _end, self.process, self._ends, ours, self._capture, scratch)
 
     @property
@@ -108,6 +116,30 @@ class EngineProcess:
             self.kill()
             return "it closed its pipe and had to be killed"
         return ending(status)
+
+    def bound(self, size: int) -> None:
+        """Let it take that many bytes more than it has now, as Linux counts data (0: as many as at its start).
+
+        Memories of guests count as they grow, not the address space that they reserve; `memory.grow` fails where
+        there is no more. It may be another limit each time: what there is already stays.
+        """
+        import resource
+
+        try:
+            soft, hard = resource.prlimit(self.pid, resource.RLIMIT_DATA)
+            self._unbound = soft if self._unbound is None else self._unbound
+            limit = self._unbound if not size else self._data() + size
+            if resource.RLIM_INFINITY not in (hard, limit):
+                limit = min(limit, hard)
+            resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, hard))
+        except ProcessLookupError:
+            pass  # which the next request will say
+
+    def _data(self) -> int:
+        """Bytes of it that count."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^VmData:\s*(\d+) kB", status, re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0  # a zombie has none
 
     def kill(self) -> None:
         self.process.kill()

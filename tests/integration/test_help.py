@@ -41,6 +41,10 @@ WebAssembly tests on Wasmer's compilers (pytest-wasmer):
                         Where native code runs: 'process' (an engine process per backend) or 'none'
                         (in the test process: for profiling; a native crash ends the session).
                         Default: process. Also: PYTEST_WASMER_ISOLATION, ini wasm_isolation
+  --wasm-timeout=SECONDS
+                        A call that runs longer fails its test, and its engine process is replaced;
+                        the time in host functions does not count; 0: no limit. Default: 0. Also:
+                        PYTEST_WASMER_TIMEOUT, ini wasm_timeout
   --wasm-update=[new|all|off]
                         Store what tests with wasm_golden let be seen, where all backends agree:
                         'new' (also without a value: tests that have no golden) or 'all' (also what
@@ -67,9 +71,11 @@ def test_help(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Non
         "wasm_cache",
         "wasm_cache_dir",
         "wasm_isolation",
+        "wasm_timeout",
         "wasm_update",
         "wasm_report",
         "wasm_cache_max_size",
         "wasm_cache_max_age",
+        "wasm_memory_limit",
         "wasm_python",
     ]

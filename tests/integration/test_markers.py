@@ -61,6 +61,9 @@ def test_names_and_exclude(fakes: pytest.Pytester) -> None:
     )
 
 
+WRONG = "marker of test_wrong.py::test_it: "
+
+
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
@@ -98,6 +101,12 @@ def test_names_and_exclude(fakes: pytest.Pytester) -> None:
             "marker wasm_xfail of test_wrong.py::test_it: backend 'lvm' is unknown. Did you mean 'llvm'? "
             f"Known: {KNOWN}.",
         ),
+        ("wasm_timeout()", f"{WRONG}say what it limits: wasm_timeout(2), or wasm_timeout(compile=60)"),
+        ("wasm_timeout('2')", f"{WRONG}seconds is a number of seconds, not '2'"),
+        ("wasm_timeout(compile=-1)", f"{WRONG}compile is a number of seconds, not -1"),
+        ("wasm_timeout(float('nan'))", f"{WRONG}seconds is a number of seconds, not nan"),
+        ("wasm_memory_limit('much')", f"{WRONG}size is a number of bytes, or a str such as '64 MiB', not 'much'"),
+        ("wasm_memory_limit(1.5)", f"{WRONG}size is a number of bytes, or a str such as '64 MiB', not 1.5"),
     ],
 )
 @pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "1")], ids=["alone", "xdist"])

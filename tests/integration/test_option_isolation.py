@@ -63,6 +63,57 @@ def test_another_value_is_a_usage_error(fakes: pytest.Pytester, monkeypatch: pyt
     )
 
 
+LIMITED = """
+    import pytest
+    from fake_engine import module, function
+
+    ADD = module(exports={"add": function("i32 i32 -> i32", ["sum"])})
+
+    def test_0(): pass
+    def test_1(wasm_instance): assert wasm_instance(ADD).exports.add(1, 2) == 3
+    @pytest.mark.wasm_timeout(5)
+    @pytest.mark.wasm_memory_limit("1 MiB")
+    def test_2(wasm_instance): assert wasm_instance(ADD).exports.add(1, 2) == 3
+"""
+
+
+def test_a_timeout_beside_it_on_the_command_line_is_refused(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(LIMITED)
+    result = fakes.runpytest("--wasm-backends=fake-a", "--wasm-isolation=none", "--wasm-timeout=5")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[:2] == [
+        "ERROR: --wasm-timeout ends the process that runs native code, and with --wasm-isolation=none that is the "
+        "test process.",
+        "Leave one of them out; pytest-timeout limits whole tests.",
+    ]
+    arguments = ("--wasm-isolation=none", "--wasm-timeout=0", "-W", "default")
+    fakes.runpytest("--wasm-backends=fake-a", *arguments).assert_outcomes(passed=3, warnings=1)
+
+
+@pytest.mark.parametrize(
+    ("ini", "arguments", "sources"),
+    [
+        ("", ["--wasm-isolation=none"], "marker wasm_timeout and marker wasm_memory_limit"),
+        ("wasm_timeout = 5", ["--wasm-isolation=none"], "wasm_timeout (from tox.ini)"),
+        ("wasm_isolation = none", ["--wasm-timeout=5"], "--wasm-timeout"),
+        ("wasm_memory_limit = 1 GiB", ["--wasm-isolation=none"], "wasm_memory_limit (from tox.ini)"),
+    ],
+)
+def test_limits_from_elsewhere_are_warned_of_once(
+    fakes: pytest.Pytester, ini: str, arguments: list[str], sources: str
+) -> None:
+    fakes.makeini(f"[pytest]\n{ini}")
+    fakes.makepyfile(LIMITED)
+    result = fakes.runpytest("--wasm-backends=fake-a", "-W", "default", *arguments)
+    result.assert_outcomes(passed=3, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            f"*PytestWarning: {sources}: without effect, since with --wasm-isolation=none native code runs in the test "
+            "process, which can be neither ended nor bounded; pytest-timeout limits whole tests"
+        ]
+    )
+
+
 @needs_wheels_here
 def test_traps_survive_what_a_test_does_to_faulthandler(pytester: pytest.Pytester) -> None:
     """Wasmer's signal handlers are put back between tests; without that the second trap ends the process."""

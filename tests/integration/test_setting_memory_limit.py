@@ -1,0 +1,122 @@
+"""wasm_memory_limit, PYTEST_WASMER_MEMORY_LIMIT, and the marker: what a test may take in each engine process."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pytest_wasmer.runtime import process
+from tests.conftest import needs_wheels
+from tests.fake_engine import module
+from tests.integration.test_markers import outcomes
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds what another process takes")
+GROWS = """
+    import pytest
+
+    MODULE = '''(module
+        (memory (export "memory") 1)
+        (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+        (func (export "fill") (result i32)
+            (loop $again (br_if $again (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+            memory.size))'''
+"""
+
+
+@needs_wheels
+@linux
+def test_the_guest_sees_it_alike_on_each_backend(pytester: pytest.Pytester) -> None:
+    """Each test has its own limit in one engine process; what instances of wider scope hold is not the test's."""
+    pytester.makeini("[pytest]\nwasm_memory_limit = 64 MiB")
+    pytester.makepyfile(
+        GROWS
+        + """
+    import os
+    PIDS = set()
+
+    @pytest.fixture(autouse=True)
+    def _same_process(wasm_backend, request):
+        yield
+        session = next(value for value in request.config.stash._storage.values() if hasattr(value, "pool"))
+        PIDS.add(session.connection(wasm_backend).pid)
+        assert len(PIDS) <= 3
+
+    @pytest.fixture(scope="module")
+    def held(wasm_instance):
+        return wasm_instance(MODULE)
+
+    @pytest.mark.wasm_memory_limit("256 MiB")
+    def test_marker(held):
+        assert held.exports.grow(3 * 1024) == 1
+        assert held.exports.grow(1024) == -1
+
+    @pytest.mark.wasm_agree("off", reason="a page more or less")
+    def test_ini(held, wasm_instance):
+        assert held.exports.grow(1100) == -1
+        other = wasm_instance(MODULE)
+        assert 1000 < other.exports.fill() < 1030
+        assert held.exports.grow(16) == -1  # it is of the process, not of one memory
+
+    @pytest.mark.wasm_memory_limit(0)
+    def test_none(wasm_instance):
+        assert wasm_instance(MODULE).exports.grow(8192) == 1
+    """
+    )
+    result = pytester.runpytest("--wasm-backends=all", "-v")
+    result.assert_outcomes(passed=9)
+    result.stdout.fnmatch_lines(["wasm: *, memory limit 64 MiB (from tox.ini), *"])
+    result.stdout.fnmatch_lines(["wasm: 2 tests agreed, 0 diverged, 1 not compared"])
+
+
+@linux
+def test_an_engine_that_needs_more_is_lost(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        """
+        import pytest
+        from fake_engine import module, function
+
+        EAT = module(exports={"eat": function("->", [["eat", 1 << 28]])})
+
+        @pytest.mark.wasm_memory_limit("32 MiB")
+        def test_bounded(wasm_instance):
+            wasm_instance(EAT).exports.eat()
+
+        def test_after(wasm_instance):
+            wasm_instance(EAT).exports.eat()
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a", "-v")
+    assert outcomes(result) == {"test_bounded[fake-a]": "FAILED", "test_after[fake-a]": "PASSED"}
+    result.stdout.fnmatch_lines(["E *EngineFault: the fake-a engine failed: MemoryError: *"])
+
+
+@pytest.mark.parametrize("source", ["environment", "ini"])
+def test_what_is_no_size_is_a_usage_error(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    if source == "ini":
+        fakes.makeini("[pytest]\nwasm_memory_limit = much")
+    else:
+        monkeypatch.setenv("PYTEST_WASMER_MEMORY_LIMIT", "much")
+    result = fakes.runpytest()
+    place = "wasm_memory_limit (from tox.ini)" if source == "ini" else "PYTEST_WASMER_MEMORY_LIMIT"
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[0] == f"ERROR: {place}: 'much' is not a size such as 500 MiB or 2 GiB."
+
+
+def test_where_it_cannot_be(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process.sys, "platform", "darwin")
+    fakes.makepyfile(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.wasm_memory_limit("1 MiB")
+
+        def test_1(wasm_instance): wasm_instance("calc.wasm")
+        def test_2(wasm_instance): wasm_instance("calc.wasm")
+        """
+    )
+    (fakes.path / "calc.wasm").write_bytes(module())
+    result = fakes.runpytest("--wasm-backends=fake-a", "-W", "default")
+    result.assert_outcomes(passed=2, warnings=1)
+    said = "marker wasm_memory_limit: without effect, since only Linux bounds what another process takes"
+    result.stdout.fnmatch_lines([f"*PytestWarning: {said}"])
