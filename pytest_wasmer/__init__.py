@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.errors import (
         EngineFault,
         EngineLost,
+        GivenUp,
         InstanceLost,
         TimedOut,
         WasmError,
@@ -40,7 +41,8 @@ _HOMES = {
     "checks": ("CheckFailed", "Reproducibility", "RoundTrip", "check_reproducible", "check_round_trip"),
     "factories": ("AllFactory", "InstanceFactory", "ModuleFactory", "RoundTripCheck"),
     "runtime.errors": (
-        *("EngineFault", "EngineLost", "InstanceLost", "TimedOut", "WasmError", "WrongBackend", "WrongThread"),
+        *("EngineFault", "EngineLost", "GivenUp", "InstanceLost", "TimedOut"),
+        *("WasmError", "WrongBackend", "WrongThread"),
     ),
     "wasm.errors": ("ArtifactError", "CompileError", "LinkError", "MissingExport", "SourceError"),
     "wasm.function": ("Function",),
@@ -59,7 +61,7 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "Instance", "Module", "Exports", "Function", "Memory", "Global", "Table", "Caller",
     "Trap", "TrapKind",
     "WasmError", "SourceError", "CompileError", "ArtifactError", "LinkError", "MissingExport",
-    "EngineLost", "TimedOut", "InstanceLost", "EngineFault", "WrongBackend", "WrongThread",
+    "EngineLost", "TimedOut", "InstanceLost", "GivenUp", "EngineFault", "WrongBackend", "WrongThread",
     "Divergence", "NotComparable",
     "FunctionType", "MemoryType", "GlobalType", "TableType",
     "f32_bits", "f32_from_bits", "f64_bits", "f64_from_bits",

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_wasmer import checking, settings
 from pytest_wasmer.artifacts.key import parts_of
+from pytest_wasmer.crashes import Crashes
 from pytest_wasmer.report.waiting import waiting
 from pytest_wasmer.variants import FRESH, backend_in
 from pytest_wasmer.wasm import artifact
@@ -44,8 +45,9 @@ class Modules:
         self._began = began
         self._loader = Loader()
         says = waiting(config)
-        self._fresh = Fresh(self._tell, says)
-        self._reloaded = Reloaded(self._shelf, self._tell, self._warn, says)
+        self.crashes = Crashes()
+        self._fresh = self.crashes.careful(Fresh(self._tell, says))
+        self._reloaded = self.crashes.careful(Reloaded(self._shelf, self._tell, self._warn, says))
         self._shelves: dict[str, Shelf | None] = {}
         self._known_parts: dict[str, Parts] = {}
         self._loadings: dict[str, list[Loading]] = {}

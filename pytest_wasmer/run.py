@@ -49,7 +49,7 @@ class Run:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        outputs, losses = self._session.after_phase()
+        outputs, losses = self._session.after_phase(item, call.when)
         for backend, text in outputs.items():
             item.add_report_section(call.when, f"{backend} engine output", text)
         report = yield

@@ -320,7 +320,7 @@ class WasmSession:
             for fixturedef, request in due:
                 last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]
 
-    def after_phase(self) -> tuple[dict[str, str], list[EngineLost]]:
+    def after_phase(self, item: pytest.Item, when: str) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed (by backend) and which engine processes were lost since the last time.
 
         What fixtures hold of those is then due to be made anew.
@@ -330,6 +330,9 @@ class WasmSession:
         self.pool.settle()
         outputs, losses = self.pool.take()
         self._stale = self._stale or bool(losses)
+        self.modules.crashes.note(losses, item.nodeid)
+        if when == "teardown":
+            self.modules.crashes.end_test()
         return outputs, losses
 
     # What the run says

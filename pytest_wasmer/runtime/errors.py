@@ -23,6 +23,12 @@ class EngineLost(WasmError):
         self.cause = cause
         self.request = request
         self.output = output
+        #: Digest of the module whose code, or whose compile, it was; "" for none.
+        self.module = ""
+
+    def blame(self, module: str) -> None:
+        """The innermost one that was called is to blame."""
+        self.module = self.module or module
 
     @property
     def account(self) -> str:
@@ -82,6 +88,27 @@ class InstanceLost(EngineLost):
             f"{self.request} is gone: its {self.backend} engine process was lost earlier ({self.cause})\n"
             "Make it in the test, or in a fixture that uses wasm_instance, wasm_module or wasm_all: "
             "those are made anew."
+        )
+
+
+class GivenUp(EngineLost):
+    """A module that has cost several engine processes in a row is not tried again in this session.
+
+    `module` is what messages call it, `first` the first of these losses, `test` the node id of the test that it cost.
+    """
+
+    def __init__(self, module: str, first: EngineLost, test: str, times: int) -> None:
+        super().__init__(first.backend, first.cause, first.request, first.output)
+        self._module = module
+        self._times = times
+        self._test = test
+
+    def __str__(self) -> str:
+        return (
+            f"{self._module} is not tried on {self.backend} again: "
+            f"it has cost {self._times} engine processes in a row\n"
+            f"In {self._test} {self.account}\n"
+            f"That test alone: pytest '{self._test}'"
         )
 
 

@@ -27,6 +27,8 @@ class Owner:
         self.name = name
         #: Of the module, or what the host made.
         self.identity = identity
+        #: SHA-256 of the module's binary, in hex.
+        self.digest = ""
         #: Of the exports, in the module's order.
         self.names = names
         #: 0 until there is one.

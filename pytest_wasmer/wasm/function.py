@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_wasmer.engines.api import Refused, Trapped
-from pytest_wasmer.runtime.errors import EngineFault
+from pytest_wasmer.runtime.errors import EngineFault, EngineLost
 from pytest_wasmer.wasm.externs import Extern, Owner
 from pytest_wasmer.wasm.traps import trap_from
 from pytest_wasmer.wasm.types import REFERENCE_TYPES, FunctionType
@@ -63,6 +63,8 @@ class Function(Extern[FunctionType]):
     def _error(self, failure: BaseException) -> BaseException:
         if isinstance(failure, Trapped):
             return trap_from(failure, self.name)
+        if isinstance(failure, EngineLost):
+            failure.blame(self._owner.digest)
         return self._fault(failure) if isinstance(failure, Refused) else failure
 
     def map(self, calls: Iterable[Sequence[Any]]) -> list[Any]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pytest_wasmer.engines.api import Refused, Trapped
-from pytest_wasmer.runtime.errors import EngineFault, InstanceLost, WasmError, WrongBackend, WrongThread
+from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongBackend, WrongThread
 from pytest_wasmer.runtime.executor import IS_HANDLE
 from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.errors import CompileError, LinkError
@@ -165,6 +165,7 @@ class Module:
         connection = loaded.connection
         linked = link(self._imports, imports or {}, connection, self.path)
         owner = Owner(connection, self.path, self.identity, tuple(self._exports))
+        owner.digest = self.digest
         owner.keeps += [loaded, *linked.hosts, *linked.externs]
         owner.lenders += linked.leaks
         recorder = connection.recorder
@@ -207,6 +208,8 @@ class Module:
     def _start_error(self, backend: str, failure: BaseException, linked: Linked) -> BaseException:
         if isinstance(failure, Trapped):
             return trap_from(failure, "")
+        if isinstance(failure, EngineLost):
+            failure.blame(self.digest)
         if not isinstance(failure, Refused):
             return failure
         if failure.stage == "panic":

@@ -280,3 +280,75 @@ def test_an_interrupt_ends_the_session_all_the_same(fakes: pytest.Pytester) -> N
     result = fakes.runpytest_subprocess("--wasm-backends=fake-a")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
+
+
+def test_three_times_in_a_row(fakes: pytest.Pytester) -> None:
+    """The backend is not restarted endlessly; other modules are, and one that works in between begins a new row."""
+    fakes.makepyfile(
+        test_it=MODULE
+        + """
+    OTHER = module(exports={"add": function("i32 i32 -> i32", ["sum"])})
+    BAD_START = module(start={"fake-b": [["exit", 3]]})
+
+    @pytest.mark.parametrize("number", range(2))
+    def test_twice(wasm_instance, number):
+        wasm_instance(WASM).exports.die(number)
+
+    def test_works(wasm_instance):
+        wasm_instance(WASM).exports.add(1, 2)
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_again(wasm_instance, number):
+        wasm_instance(OTHER).exports.add(1, 2)
+        wasm_instance(WASM).exports.die(number)
+
+    @pytest.mark.wasm_xfail(**{"fake-b": "hides nothing"})
+    def test_hidden(wasm_module):
+        wasm_module(WASM).instantiate()
+
+    def test_at_once(wasm_all):
+        wasm_all(WASM)
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_start(wasm_instance, number):
+        wasm_instance(BAD_START)
+
+    def test_other(wasm_instance):
+        wasm_instance(OTHER)
+    """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a,fake-b", "-v")
+    found = {name: outcome for name, outcome in outcomes(result).items() if "fake-a" not in name}
+    passed = [name for name, outcome in found.items() if outcome == "PASSED"]
+    assert passed == ["test_works[fake-b]", "test_other[fake-b]"]
+    said = [line.partition(": ")[2] for line in result.stdout.lines if line.startswith("E ") and "GivenUp" in line]
+    given_up = "is not tried on fake-b again: it has cost 3 engine processes in a row"
+    assert said == [f"<bytes> {given_up}"] * 4
+    assert result.stdout.str().count("was lost: killed by SIGABRT") == 2 + 3 + 3
+    result.stdout.fnmatch_lines(
+        [
+            "E *In test_it.py::test_again[[]fake-b-0[]] the fake-b engine process was lost: killed by SIGABRT",
+            "E *It was serving: call of 'die' of <bytes> with (0)",
+            "E *last words",
+            "E *That test alone: pytest 'test_it.py::test_again[[]fake-b-0[]]'",
+        ]
+    )
+    assert all(outcome in ("PASSED", "XFAIL") for name, outcome in outcomes(result).items() if "fake-a" in name)
+
+
+def test_time_outs_in_a_row_are_no_crashes(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        """
+        import pytest
+        from fake_engine import module, function
+
+        HANG = module(exports={"hang": function("->", ["hang"])})
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_it(wasm_instance, number):
+            wasm_instance(HANG).exports.hang()
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a", "--wasm-timeout=0.05")
+    result.assert_outcomes(failed=4)
+    assert "GivenUp" not in result.stdout.str()
