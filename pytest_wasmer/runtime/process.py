@@ -49,6 +49,15 @@ def can_bound_memory() -> bool:
     return sys.platform == "linux"
 
 
+def _oom_kills() -> int | None:
+    """How many processes Linux has killed on this machine for want of memory, also of a container; None: who knows."""
+    try:
+        with open("/proc/vmstat") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), None)
+    except OSError:
+        return None
+
+
 class EngineProcess:
     """One engine process. Ends when it is closed, when it is dropped, and when this process ends, however it ends.
 
@@ -93,6 +102,7 @@ class EngineProcess:
         self._ends: list[IO[bytes]] = [self.process.stdin, self.process.stdout]
         self.frames = wire.Frames(self.process.stdout.fileno(), self.process.stdin.fileno(), patient=False)
         self._lifeline = ours
+        self._oom_kills = _oom_kills()
         # What it could take when nothing was bounded yet.
         self._unbound: int | None = None
         self._close = weakref.finalize(self, _end, self.process, self._ends, ours, self._capture, scratch)
@@ -115,7 +125,15 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             return "it closed its pipe and had to be killed"
-        return ending(status)
+        return ending(status) + (self._want_of_memory() if status == -9 else "")
+
+    def _want_of_memory(self) -> str:
+        """Whether that was the kernel's reason to kill it, as far as anybody can tell."""
+        now = _oom_kills()
+        if now is None or self._oom_kills is None:
+            return " (perhaps by the system, for want of memory)"
+        meanwhile = now - self._oom_kills
+        return f", by the kernel for want of memory (which it did {meanwhile} times meanwhile)" if meanwhile else ""
 
     def bound(self, size: int) -> None:
         """Let it take that many bytes more than it has now, as Linux counts data (0: as many as at its start).

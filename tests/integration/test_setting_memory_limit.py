@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +124,69 @@ def test_where_it_cannot_be(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPa
     result.assert_outcomes(passed=2, warnings=1)
     said = "marker wasm_memory_limit: without effect, since only Linux bounds what another process takes"
     result.stdout.fnmatch_lines([f"*PytestWarning: {said}"])
+
+
+# Where memory runs out
+
+CGROUP = Path("/sys/fs/cgroup/memory")
+OUT_OF_MEMORY = """
+    from pathlib import Path
+    from fake_engine import module, function
+
+    EAT = module(exports={"eat": function("->", [["eat", 1 << 27]])})
+
+    def test_eats(wasm_instance, request):
+        made = wasm_instance(EAT)
+        session = next(value for value in request.config.stash._storage.values() if hasattr(value, "pool"))
+        Path(CGROUP_TASKS).write_text(str(session.connection("fake-a").pid))
+        made.exports.eat()
+
+    def test_after(wasm_instance):
+        wasm_instance(EAT).exports.eat()
+"""
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group whose processes can have 48 MiB."""
+    group = CGROUP / f"pytest-wasmer-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(48 << 20))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield group
+    with suppress(OSError):
+        group.rmdir()
+
+
+def test_the_kernel_ends_an_engine_process(fakes: pytest.Pytester, small_group: Path) -> None:
+    fakes.makepyfile(OUT_OF_MEMORY.replace("CGROUP_TASKS", repr(str(small_group / "tasks"))))
+    result = fakes.runpytest("--wasm-backends=fake-a", "-v")
+    assert outcomes(result) == {"test_eats[fake-a]": "FAILED", "test_after[fake-a]": "PASSED"}
+    (said,) = [line for line in result.stdout.lines if line.startswith("E ") and "was lost:" in line]
+    assert "was lost: killed by SIGKILL, by the kernel for want of memory (" in said
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([3, 3], "killed by SIGKILL"),
+        ([3, 5], "killed by SIGKILL, by the kernel for want of memory (which it did 2 times meanwhile)"),
+        ([None, None], "killed by SIGKILL (perhaps by the system, for want of memory)"),
+    ],
+)
+def test_what_can_be_known(
+    fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, counts: list[int | None], said: str
+) -> None:
+    monkeypatch.setattr(process, "_oom_kills", lambda: counts.pop(0))
+    fakes.makepyfile(
+        """
+        from fake_engine import module, function
+
+        def test_it(wasm_instance):
+            wasm_instance(module(exports={"die": function("->", [["signal", "SIGKILL"]])})).exports.die()
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a")
+    result.stdout.fnmatch_lines([f"E *EngineLost: the fake-a engine process was lost: {said}"])
