@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib import import_module
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ class Wasm:
 
 
 WASM = pytest.StashKey[Wasm]()
+SIGACTIONS = "pytest_wasmer.runtime.sigactions"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -91,8 +93,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Summary(wasm), "wasm-summary")
     if wasm.settings.given:
         session = wasm.need()
-        if wasm.settings.backends.given or wasm.settings.isolation.value == "none":
+        if wasm.settings.backends.given or wasm.settings.isolation.value == settings.NONE:
             _ = session.selection  # a usage error now, not in the middle of collection
+        if wasm.settings.isolation.value == settings.NONE:
+            import_module(SIGACTIONS)  # now: runs within tests are to share it
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -216,3 +220,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     wasm = config.stash.get(WASM, None)
     if wasm is not None and wasm.session is not None:
         wasm.session.close()
+    if SIGACTIONS in sys.modules:
+        # pytest's faulthandler has just changed them; and this may be a run within a test that goes on.
+        sys.modules[SIGACTIONS].Sigactions.put_back()

@@ -103,8 +103,7 @@ class DirectConnection(Connection):
         return self.hosts.server(number)
 
     def settle(self) -> None:
-        if Sigactions.installed is not None:
-            Sigactions.installed.restore()
+        Sigactions.put_back()
 
     def close(self) -> None:
         """Nothing to end; native objects go with their last references."""

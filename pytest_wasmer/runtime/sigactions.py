@@ -54,9 +54,15 @@ class Sigactions:
         after = cls.now()
         if after._handlers() != before._handlers():
             cls.installed = after
-        elif cls.installed is not None:
-            cls.installed.restore()
+        else:
+            cls.put_back()
         return engine
+
+    @classmethod
+    def put_back(cls) -> None:
+        """Wasmer's own, where it has installed any."""
+        if cls.installed is not None:
+            cls.installed.restore()
 
     def restore(self) -> None:
         for number, saved in self._saved.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.conftest import WHEELS_HERE, needs_wheels, needs_wheels_here
@@ -133,6 +135,80 @@ def test_traps_survive_what_a_test_does_to_faulthandler(pytester: pytest.Pyteste
     )
     result = pytester.runpytest_subprocess("--wasm-backends=all", "--wasm-isolation=none")
     result.assert_outcomes(passed=6)
+
+
+NESTED = """
+    import pytest
+    from pytest_wasmer import Trap
+
+    pytest_plugins = ["pytester"]
+    TRAP = '(module (func (export "f") unreachable))'
+    INNER = {
+        "wasm": f"def test_it(wasm_instance):\\n    wasm_instance({TRAP!r})",
+        "none": "def test_it(): pass",
+    }
+
+    def trap(wasm_instance):
+        with pytest.raises(Trap):
+            wasm_instance(TRAP).exports.f()
+
+    def run(pytester, inner):
+        pytester.makepyfile(INNER[inner])
+        pytester.runpytest_inprocess("--wasm-backends=cranelift", "--wasm-isolation=none").assert_outcomes(passed=1)
+
+    def test_the_inner_one_first(pytester):
+        run(pytester, "wasm")
+
+    @pytest.mark.parametrize("inner", INNER)
+    def test_nested(wasm_instance, pytester, inner):
+        trap(wasm_instance)
+        run(pytester, inner)
+        trap(wasm_instance)
+
+    class AtTheEnd:
+        def __init__(self, wasm_instance):
+            self.wasm_instance = wasm_instance
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_unconfigure(self):
+            trap(self.wasm_instance)  # after pytest's faulthandler was disabled
+            print("still a trap")
+
+    def test_until_the_end(wasm_instance, request):
+        request.config.pluginmanager.register(AtTheEnd(wasm_instance))
+"""
+
+
+@needs_wheels_here
+@pytest.mark.parametrize("plugin", ["faulthandler", "no:faulthandler"])
+def test_traps_survive_nested_runs_and_the_end(pytester: pytest.Pytester, plugin: str) -> None:
+    """In one test, after a run within it; and when pytest's own handlers are gone."""
+    pytester.makepyfile(NESTED)
+    result = pytester.runpytest_subprocess("--wasm-backends=cranelift", "--wasm-isolation=none", "-p", plugin)
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["still a trap"])
+
+
+@needs_wheels_here
+@pytest.mark.parametrize("plugin", ["faulthandler", "no:faulthandler"])
+def test_a_crash_prints_its_traceback_and_ends(pytester: pytest.Pytester, plugin: str) -> None:
+    """Not even after a trap has shown that the handlers are Wasmer's is it taken for one."""
+    pytester.makepyfile(
+        """
+        import ctypes
+        import pytest
+        from pytest_wasmer import Trap
+
+        def test_crash(wasm_instance):
+            with pytest.raises(Trap):
+                wasm_instance('(module (func (export "f") unreachable))').exports.f()
+            ctypes.string_at(16)
+        """
+    )
+    result = pytester.runpytest_subprocess("--wasm-backends=cranelift", "--wasm-isolation=none", "-p", plugin)
+    assert result.ret == -signal.SIGSEGV
+    if plugin == "faulthandler":
+        result.stderr.fnmatch_lines(["Fatal Python error: Segmentation fault", "*, line 8 in test_crash"])
 
 
 @needs_wheels
