@@ -270,6 +270,10 @@ class FakeEngine(Engine):
     def _do_panic(self, values: Values, imports: Sequence[Native], text: str) -> Values:
         raise Refused("panic", text)
 
+    def _do_raise(self, values: Values, imports: Sequence[Native], text: str) -> Values:
+        """As the wheels do where Rust panics: no Exception."""
+        raise PanicException(text)
+
     def _do_fail(self, values: Values, imports: Sequence[Native], text: str) -> Values:
         raise ValueError(text)
 
@@ -316,6 +320,10 @@ class FakeEngine(Engine):
                 continue
         time.sleep(60)
         return ()
+
+
+class PanicException(BaseException):
+    """The wheels' has this name, too."""
 
 
 def pipes() -> list[int]:

@@ -99,7 +99,7 @@ NARROW = """
           (i64x2.gt_s (v128.load (i32.const 16)) (v128.load (i32.const 32)))
           (f64x2.ge (v128.load (i32.const 48)) (v128.load (i32.const 64)))))))'''
 
-    @pytest.mark.timeout(10)
+    @pytest.mark.wasm_timeout(compile=5)
     @pytest.mark.wasm_backends(exclude="singlepass", reason="no SIMD")
     def test_it(wasm_instance):
         wasm_instance(W).exports.f()
@@ -172,4 +172,6 @@ def test_a_compile_that_does_not_end_fails_there(pytester: pytest.Pytester) -> N
     pytester.makepyfile(NARROW)
     result = pytester.runpytest_subprocess("--wasm-backends=all")
     result.assert_outcomes(passed=1, skipped=1, failed=1)
-    result.stdout.fnmatch_lines(["*Timeout (>10.0s) from pytest-timeout*", "    1: did not pass on llvm"])
+    result.stdout.fnmatch_lines(
+        ["*TimedOut: *: ended after 5 s, the limit of a compile (marker wasm_timeout)", "    1: did not pass on llvm"]
+    )
