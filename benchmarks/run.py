@@ -15,6 +15,7 @@ from figures.agreement import end_digests, judging, recording
 from figures.artifacts import example_project, store_cold, store_counts, store_speedup, store_warm
 from figures.calls import call_direct, call_pipe, map_10_000
 from figures.everywhere import wasm_all
+from figures.faults import restart, timeouts
 from figures.fuzzing import fuzz_speed
 from figures.memory import memory
 from figures.startup import engine_start, no_wasm
@@ -43,6 +44,8 @@ TOPICS: dict[str, Callable[[], Iterator[Figure]]] = {
     "end-digests": end_digests,
     "judging": judging,
     "fuzz": fuzz_speed,
+    "timeouts": timeouts,
+    "restart": restart,
 }
 
 

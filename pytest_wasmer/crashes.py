@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_wasmer.runtime.errors import EngineLost, GivenUp, TimedOut
 
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 IN_A_ROW = 3
 
 
+class Row(NamedTuple):
+    """The first of some losses in a row, and the test that it cost."""
+
+    first: EngineLost
+    test: str
+    losses: int = 0
+
+
 class Crashes:
     """By variant and module (its digest) the losses in a row: no test between them tried the module without a loss.
 
@@ -23,7 +31,7 @@ class Crashes:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], list[tuple[EngineLost, str]]] = {}
+        self._rows: dict[tuple[str, str], Row] = {}
         # In the running test.
         self._tried: set[tuple[str, str]] = set()
 
@@ -33,9 +41,9 @@ class Crashes:
         def load(connection: Connection, wasm: bytes, digest: str, name: str) -> Loaded:
             __tracebackhide__ = True
             key = (connection.backend, digest)
-            row = self._rows.get(key, [])
-            if len(row) >= IN_A_ROW:
-                raise GivenUp(name, *row[0], len(row))
+            row = self._rows.get(key)
+            if row is not None and row.losses >= IN_A_ROW:
+                raise GivenUp(name, *row)
             self._tried.add(key)
             try:
                 return strategy(connection, wasm, digest, name)
@@ -50,7 +58,8 @@ class Crashes:
         for loss in losses:
             if loss.module and not loss.interrupted and not isinstance(loss, TimedOut):
                 key = (loss.backend, loss.module)
-                self._rows.setdefault(key, []).append((loss, test))
+                row = self._rows.get(key) or Row(loss.without_frames(), test)
+                self._rows[key] = row._replace(losses=row.losses + 1)
                 self._tried.discard(key)
 
     def end_test(self) -> None:

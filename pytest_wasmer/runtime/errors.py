@@ -30,6 +30,10 @@ class EngineLost(WasmError):
         """The innermost one that was called is to blame."""
         self.module = self.module or module
 
+    def without_frames(self) -> EngineLost:
+        """To be kept: frames hold what they worked with."""
+        return EngineLost(self.backend, self.cause, self.request, self.output)
+
     @property
     def account(self) -> str:
         """What happened, without what to do about it in a test."""

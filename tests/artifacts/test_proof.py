@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.module import Module
 
 FLIPS = 10_000
-# How many of them are compiled anew and run; the compile costs most.
+# How many of them are compiled anew and run; the compile costs most. All, in minutes: ALL_FLIPS=1 pytest -k flipped ...
 RUNS = {"singlepass": 500, "cranelift": 500, "llvm": 25}
+if os.environ.get("ALL_FLIPS"):
+    RUNS = dict.fromkeys(RUNS, FLIPS)
 
 WAT = """
 (module $adder

@@ -29,7 +29,9 @@ SUITE = """
 
     @pytest.fixture
     def made(wasm_instance, wasm_backend, request):
-        session = next(value for value in request.config.stash._storage.values() if hasattr(value, "pool"))
+        from pytest_wasmer import plugin
+
+        session = request.config.stash[plugin.WASM].session
         pid = session.connection(wasm_backend).pid
         return wasm_instance(MODULE, imports={"env": {"host": lambda number: os.kill(pid, number)}})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -43,7 +44,7 @@ class Run:
         (folder / "conftest.py").write_text(BACKENDS + conftest)
         self._mark = f"PYTEST_WASMER_RUN={uuid.uuid4()}"
         name, _, value = self._mark.partition("=")
-        cache = ("-p", "no:cacheprovider", f"--wasm-cache-dir={folder / 'store'}")
+        own = ("-p", "no:cacheprovider", f"--basetemp={folder / 'base'}", f"--wasm-cache-dir={folder / 'store'}")
         environment = {
             **os.environ,
             name: value,
@@ -54,7 +55,7 @@ class Run:
             "PYTEST_PLUGINS": "pytest_wasmer.plugin",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *cache, "--junit-xml=junit.xml", *arguments],
+            [sys.executable, "-m", "pytest", *own, "--junit-xml=junit.xml", *arguments],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -69,7 +70,10 @@ class Run:
         return output.splitlines()
 
     def kill(self) -> None:
+        """With what it may have left, in spite of all."""
         self.process.kill()
+        for pid in self.engines():
+            os.kill(pid, signal.SIGKILL)
         self.process.communicate()
 
     def engines(self) -> list[int]:

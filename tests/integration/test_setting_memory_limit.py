@@ -42,7 +42,9 @@ def test_the_guest_sees_it_alike_on_each_backend(pytester: pytest.Pytester) -> N
     @pytest.fixture(autouse=True)
     def _same_process(wasm_backend, request):
         yield
-        session = next(value for value in request.config.stash._storage.values() if hasattr(value, "pool"))
+        from pytest_wasmer import plugin
+
+        session = request.config.stash[plugin.WASM].session
         PIDS.add(session.connection(wasm_backend).pid)
         assert len(PIDS) <= 3
 
@@ -137,7 +139,9 @@ OUT_OF_MEMORY = """
 
     def test_eats(wasm_instance, request):
         made = wasm_instance(EAT)
-        session = next(value for value in request.config.stash._storage.values() if hasattr(value, "pool"))
+        from pytest_wasmer import plugin
+
+        session = request.config.stash[plugin.WASM].session
         Path(CGROUP_TASKS).write_text(str(session.connection("fake-a").pid))
         made.exports.eat()
 
