@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pkgutil
 import signal
+import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -93,6 +94,9 @@ def _bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         folder = tmp_path_factory.mktemp("bytecode")
         patch.setenv("PYTHONPYCACHEPREFIX", str(folder))
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        # For runs in process, too, which drop what they import.
+        patch.setattr(sys, "pycache_prefix", str(folder))
+        patch.setattr(sys, "dont_write_bytecode", False)
         # A file where there would be a directory: what a test writes twice within a second counts as it is now.
         temporary = folder.joinpath(*tmp_path_factory.getbasetemp().parts[1:])
         temporary.parent.mkdir(parents=True)
@@ -113,6 +117,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         # On CI Hypothesis derandomizes, and pytest words some lines differently.
         for name in ("PYTEST_ADDOPTS", *CI_VARIABLES):
             patch.delenv(name, raising=False)
+        # Runs inside tests load this plugin and what they name with `-p`: it takes them half the time.
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        patch.setenv("PYTEST_PLUGINS", "pytest_wasmer.plugin")
         yield
 
 

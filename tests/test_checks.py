@@ -676,9 +676,7 @@ def test_with_the_mac_it_never_gets_that_far(
 
 
 @pytest.fixture
-def project(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_wasmer.plugin")
+def project(fakes: pytest.Pytester) -> pytest.Pytester:
     return fakes
 
 

@@ -18,7 +18,10 @@ FILES = {"test_calc.py": "CALC", "test_load.py": "LOAD", "test_pick.py": "SINK"}
 
 
 @needs_wheels
-def test_the_first_example_runs_as_pasted(pytester: pytest.Pytester) -> None:
+def test_the_first_example_runs_as_pasted(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing but what an installation brings, and with all plugins."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    monkeypatch.delenv("PYTEST_PLUGINS")
     assert len(EXAMPLES[0].splitlines()) == 20
     pytester.makepyfile(EXAMPLES[0])
     pytester.runpytest_subprocess("--wasm-backends=all").assert_outcomes(passed=6)
@@ -50,8 +53,6 @@ def test_a_transcript_is_what_a_run_prints(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str
 ) -> None:
     own_directories(monkeypatch, tmp_path)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_wasmer.plugin")
     (code,) = [block for block in EXAMPLES if f'{FILES[file]} = """' in block]
     pytester.path.joinpath(file).write_text(code)
     ((command, shown),) = re.findall(rf"^\$ pytest ([^\n]*{file})\n(.*?)```", README, re.DOTALL | re.MULTILINE)
@@ -144,7 +145,7 @@ def test_the_example_of_fuzzing_says_what_is_shown(
 def test_the_example_of_property_tests_runs_as_pasted(pytester: pytest.Pytester) -> None:
     (example,) = [block for block in EXAMPLES if "@given" in block]
     pytester.makepyfile(example)
-    result = pytester.runpytest_subprocess("--wasm-backends=all")
+    result = pytester.runpytest_subprocess("--wasm-backends=all", "-p", "hypothesispytest")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["wasm: 1 tests agreed, 0 diverged, 0 not compared"])
 

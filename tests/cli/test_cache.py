@@ -29,8 +29,6 @@ WAT = '(module (func (export "f") (result i32) (i32.const 42)))'
 @pytest.fixture(autouse=True)
 def _own_directories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own_directories(monkeypatch, tmp_path)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_wasmer.plugin")
 
 
 class Command:

@@ -346,14 +346,12 @@ WHOLE = """
 
 
 @needs_wheels
-@pytest.mark.parametrize("plugins", [(), ("-n2", "--dist=loadfile")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("plugins", [(), ("-p", "xdist", "-n2", "--dist=loadfile")], ids=["alone", "xdist"])
 def test_host_functions_memories_and_a_past(
     pytester: pytest.Pytester, tmp_path: Path, capsys: pytest.CaptureFixture[str], plugins: tuple[str, ...]
 ) -> None:
     pytester.makepyfile(WHOLE)
-    pytester.runpytest_subprocess("--wasm-backends=all", "-p", "no:randomly", *plugins).assert_outcomes(
-        passed=9, failed=1
-    )
+    pytester.runpytest_subprocess("--wasm-backends=all", *plugins).assert_outcomes(passed=9, failed=1)
     (place,) = pytester.path.glob(".wasm-repro/*-*")
     found = read(place)
     assert found.recording.cut == ""
@@ -372,7 +370,7 @@ def test_bundles_of_tests_that_agree_agree(
     pytester: pytest.Pytester, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytester.makepyfile(WHOLE)
-    pytester.runpytest_subprocess("--wasm-backends=all", "--wasm-repro=always", "-p", "no:randomly")
+    pytester.runpytest_subprocess("--wasm-backends=all", "--wasm-repro=always")
     places = [*pytester.path.glob(".wasm-repro/*-*")]
     assert sorted((place.name.split("-")[-2], run(capsys, str(place))[0]) for place in places) == [
         ("test_first", 0),

@@ -442,7 +442,6 @@ def test_a_run_downloads_nothing(
     pytester: pytest.Pytester, place: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without wheels it says what to type; what was set up is found then."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_wasmer.plugin,hiding")
     pytester.makepyfile(
         hiding="""

@@ -324,9 +324,7 @@ def test_without_gcc_it_is_unavailable_with_the_reason_and_the_remedy(
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_wasmer.plugin")
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makepyfile(
         """
         def test_it(wasm_instance):

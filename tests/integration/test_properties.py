@@ -25,7 +25,7 @@ MODULE = """
 
 @pytest.fixture
 def project(fakes: pytest.Pytester) -> pytest.Pytester:
-    fakes.makeini("[pytest]\naddopts = -p hypothesispytest -p no:randomly")
+    fakes.makeini("[pytest]\naddopts = -p hypothesispytest")
     return fakes
 
 
@@ -182,4 +182,4 @@ def test_nothing_is_imported_for_other_tests(fakes: pytest.Pytester) -> None:
             assert "pytest_wasmer.properties" not in sys.modules
         """
     )
-    fakes.runpytest_subprocess(ALL, "-p", "no:randomly").assert_outcomes(passed=3)
+    fakes.runpytest_subprocess(ALL).assert_outcomes(passed=3)

@@ -54,7 +54,6 @@ def run(folder: Path, *arguments: str) -> str:
 def test_names_module_and_compiler_and_counts(
     fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, plugins: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("CI", raising=False)
     fakes.makepyfile(SLOW)
     shown = run(fakes.path, "--wasm-backends=fake-a", "--wasm-cache=off", *plugins)
@@ -66,7 +65,6 @@ def test_names_module_and_compiler_and_counts(
 
 @posix
 def test_not_on_ci(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("CI", "true")
     fakes.makepyfile(SLOW)
     shown = run(fakes.path, "--wasm-backends=fake-a", "--wasm-cache=off")

@@ -530,9 +530,7 @@ TESTS = PROJECT.count("def test_")
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_wasmer.plugin")
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makepyfile(PROJECT.format(wat=WAT))
     return pytester
 
