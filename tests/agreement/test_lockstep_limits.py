@@ -15,6 +15,7 @@ import pytest
 from pytest_wasmer import WrongThread
 from tests.agreement.test_lockstep import HOST, Log, check, pids
 from tests.agreement.workbench import Workbench
+from tests.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,21 +136,6 @@ def call_for_ever(exports: Any) -> None:
     for number in itertools.count():
         assert exports.sum(number) == number
         assert exports.f(number) == number
-
-
-def in_thread(work: Callable[[], object]) -> BaseException | None:
-    raised: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            work()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=target, name="other")
-    thread.start()
-    thread.join()
-    return raised[0] if raised else None
 
 
 def test_objects_belong_to_their_thread(make: Workbench) -> None:

@@ -6,71 +6,52 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.agreement.miscompiles import FLOAT_INDIRECT, GLOBAL_LOST, LOAD_SUNK, V128_SELECT, with_module
 from tests.conftest import needs_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HEAD = """
-    import pytest
-    from pytest_wasmer import Divergence, Trap
+import pytest
+from pytest_wasmer import Trap
 """
-LOAD_SUNK = """
-    W = '''(module (memory 1)
-      (func (export "pick") (param i32 i32) (result i32) (local i32)
-        (local.set 2 (i32.load (local.get 0)))
-        (if (result i32) (local.get 1) (then (i32.const 5)) (else (local.get 2)))))'''
-
-    def test_it(wasm_all):
-        wasm_all(W).exports.pick(70000, 1)
+READ_OUT_OF_BOUNDS = """
+def test_it(wasm_all):
+    wasm_all(W).exports.pick(70000, 1)
 """
-GLOBAL_LOST = """
-    W = '''(module (memory 1) (global (export "g") (mut i32) (i32.const 0))
-      (func (export "f") (param i32) (result i32) (local i32)
-        (global.set 0 (i32.const 7))
-        (local.set 1 (i32.load (local.get 0)))
-        (global.set 0 (i32.const 8))
-        (local.get 1)))'''
-
-    def test_it(wasm_all):
-        everywhere = wasm_all(W)
-        with pytest.raises(Trap):
-            everywhere.exports.f(70000)
-        assert everywhere.exports.g.value == 7
+TRAP_AFTER_A_STORE = """
+def test_it(wasm_all):
+    everywhere = wasm_all(W)
+    with pytest.raises(Trap):
+        everywhere.exports.f(70000)
+    assert everywhere.exports.g.value == 7
 """
-V128_SELECT = """
-    W = '''(module (memory (export "memory") 1)
-      (func (export "f") (param i32)
-        (v128.store (i32.const 0)
-          (select (v128.load (i32.const 16)) (v128.load (i32.const 32)) (local.get 0)))))'''
-
-    @pytest.mark.wasm_backends(exclude="singlepass", reason="no SIMD")
-    def test_it(wasm_all):
-        everywhere = wasm_all(W)
-        everywhere.memory.write(16, bytes(range(1, 33)))
-        everywhere.exports.f(1)
-        everywhere.memory.read(0, 16)
+SELECT = """
+@pytest.mark.wasm_backends(exclude="singlepass", reason="no SIMD")
+def test_it(wasm_all):
+    everywhere = wasm_all(W)
+    everywhere.memory.write(16, bytes(range(1, 33)))
+    everywhere.exports.f(1)
+    everywhere.memory.read(0, 16)
 """
-FLOAT_INDIRECT = """
-    W = '''(module (type $t (func (param f64))) (import "env" "log" (func $log (type $t)))
-      (table 1 funcref) (elem (i32.const 0) $log)
-      (func (export "f") (call_indirect (type $t) (f64.const 2.5) (i32.const 0))))'''
-
-    def test_it(wasm_all):
-        log = []
-        try:
-            wasm_all(W, imports={"env": {"log": log.append}}).exports.f()
-        finally:
-            assert log == []
+LOG = """
+def test_it(wasm_all):
+    log = []
+    try:
+        wasm_all(W, imports={"env": {"log": log.append}}).exports.f()
+    finally:
+        assert log == []
 """
 
 
 @needs_wheels
 @pytest.mark.parametrize(
-    ("test", "expected"),
+    ("wat", "test", "expected"),
     [
         (
             LOAD_SUNK,
+            READ_OUT_OF_BOUNDS,
             [
                 "E *Divergence: llvm against singlepass and cranelift:",
                 "E *call of 'pick' of <WAT text> with (70000, 1):",
@@ -81,6 +62,7 @@ FLOAT_INDIRECT = """
         ),
         (
             GLOBAL_LOST,
+            TRAP_AFTER_A_STORE,
             [
                 "E *Divergence: llvm against singlepass and cranelift:",
                 "E *value of 'g' of <WAT text>:",
@@ -90,6 +72,7 @@ FLOAT_INDIRECT = """
         ),
         (
             V128_SELECT,
+            SELECT,
             [
                 "> *everywhere.memory.read(0, 16)",
                 "E *Divergence: cranelift against llvm: they disagree",
@@ -100,6 +83,7 @@ FLOAT_INDIRECT = """
         ),
         (
             FLOAT_INDIRECT,
+            LOG,
             [
                 "E *Divergence: singlepass against cranelift and llvm:",
                 "E *call of 'f' of <WAT text>:",
@@ -115,8 +99,8 @@ FLOAT_INDIRECT = """
         "singlepass_host_float_indirect",
     ],
 )
-def test_turns_red(pytester: pytest.Pytester, test: str, expected: Sequence[str]) -> None:
-    pytester.makepyfile(HEAD + test)
+def test_turns_red(pytester: pytest.Pytester, wat: str, test: str, expected: Sequence[str]) -> None:
+    pytester.makepyfile(with_module(wat, HEAD + test))
     result = pytester.runpytest_subprocess("--wasm-backends=all")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(expected)

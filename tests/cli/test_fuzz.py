@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer import cli
+from tests.agreement.miscompiles import LOAD_SUNK
 from tests.conftest import needs_wheels
 
 if TYPE_CHECKING:
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = needs_wheels
 CALC = '(module (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'
-SINK = """
-(module (memory 1)
-  (func (export "pick") (param i32 i32) (result i32) (local i32)
-    (local.set 2 (i32.load (local.get 0)))
-    (if (result i32) (local.get 1) (then (i32.const 5)) (else (local.get 2)))))
-"""
 SIMD = '(module (func (export "splat") (param i32) (result v128) (i32x4.splat (local.get 0))))'
 TABLE = '(module (import "env" "table" (table 1 funcref)) (func (export "f")))'
 
@@ -30,7 +25,7 @@ TABLE = '(module (import "env" "table" (table 1 funcref)) (func (export "f")))'
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, wat in {"calc": CALC, "sink": SINK, "simd": SIMD, "table": TABLE, "bad": "(module"}.items():
+    for name, wat in {"calc": CALC, "sink": LOAD_SUNK, "simd": SIMD, "table": TABLE, "bad": "(module"}.items():
         (tmp_path / f"{name}.wat").write_text(wat)
     (tmp_path / "empty.wat").write_text('(module (memory (export "memory") 1))')
 
@@ -89,7 +84,7 @@ def test_with_other_seeds(capsys: pytest.CaptureFixture[str], seed: int) -> None
 
 
 def test_the_pasted_test_turns_red(capsys: pytest.CaptureFixture[str], pytester: pytest.Pytester) -> None:
-    pytester.makefile(".wat", sink=SINK)
+    pytester.makefile(".wat", sink=LOAD_SUNK)
     _, lines, _ = run(capsys, "sink.wat")
     pytester.makepyfile(test_fuzz="\n".join(lines[lines.index("def test_sink(wasm_instance):") :]))
     result = pytester.runpytest_subprocess("--wasm-backends=singlepass,cranelift,llvm")

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +16,9 @@ from pytest_wasmer.agreement.bundles.recording import Recording
 from pytest_wasmer.agreement.judge import Level
 from pytest_wasmer.cli import engines
 from pytest_wasmer.engines.registry import Registry
+from tests.agreement.miscompiles import FLOAT_INDIRECT, GLOBAL_LOST, LOAD_SUNK, V128_SELECT, with_module
 from tests.agreement.recordings import ENGINES, MADE, ODD_CALL, SAME_CALL, VERDICT, kinds, recording
-from tests.agreement.test_miscompiles import FLOAT_INDIRECT, GLOBAL_LOST, LOAD_SUNK, V128_SELECT
+from tests.agreement.test_miscompiles import LOG, READ_OUT_OF_BOUNDS, SELECT, TRAP_AFTER_A_STORE
 from tests.conftest import FAKES, needs_wheels
 from tests.fake_engine import function, memory, module
 
@@ -269,19 +269,25 @@ def test_nothing_to_minimize(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 
 @needs_wheels
 @pytest.mark.parametrize(
-    ("test", "agreeing", "calls"),
+    ("wat", "test", "agreeing", "calls"),
     [
-        (LOAD_SUNK, "singlepass,cranelift", '["map",0,"pick","i32,i32",[[70000,1]]]'),
-        (GLOBAL_LOST, "singlepass,cranelift", '["call",0,"f","i32",70000]'),
-        (V128_SELECT, "", '["call",0,"f","i32",1]'),
-        (FLOAT_INDIRECT, "cranelift,llvm", '["call",0,"f",""]'),
+        (LOAD_SUNK, READ_OUT_OF_BOUNDS, "singlepass,cranelift", '["map",0,"pick","i32,i32",[[70000,1]]]'),
+        (GLOBAL_LOST, TRAP_AFTER_A_STORE, "singlepass,cranelift", '["call",0,"f","i32",70000]'),
+        (V128_SELECT, SELECT, "", '["call",0,"f","i32",1]'),
+        (FLOAT_INDIRECT, LOG, "cranelift,llvm", '["call",0,"f",""]'),
     ],
     ids=["load_sunk", "global_lost", "v128_select", "host_float_indirect"],
 )
 def test_real_miscompiles(
-    pytester: pytest.Pytester, tmp_path: Path, capsys: pytest.CaptureFixture[str], test: str, agreeing: str, calls: str
+    pytester: pytest.Pytester,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    wat: str,
+    test: str,
+    agreeing: str,
+    calls: str,
 ) -> None:
-    pytester.makepyfile(dedent(test))
+    pytester.makepyfile(with_module(wat, test))
     result = pytester.runpytest_subprocess("--wasm-backends=all")
     (place,) = pytester.path.glob(".wasm-repro/*-*")
     result.stdout.fnmatch_lines([f"Repro: pytest-wasmer repro .wasm-repro/{place.name}"])
@@ -292,7 +298,7 @@ def test_real_miscompiles(
     os.chdir(tmp_path)  # where nothing of the test is
     status, lines = run(capsys, "bundle", "--minimize")
     assert status == 1
-    if test is not FLOAT_INDIRECT:  # garbage differs from run to run
+    if wat is not FLOAT_INDIRECT:  # garbage differs from run to run
         assert lines[1:-1] == shown[start:end]
     assert calls in (tmp_path / "bundle-min" / "calls.json").read_text()
     assert run(capsys, "bundle-min")[0] == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,7 @@ from pytest_wasmer.runtime.pool import EnginePool
 from tests.conftest import skip_without_wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pytest_wasmer.runtime.connection import Connection
@@ -40,24 +39,3 @@ def capable(request: pytest.FixtureRequest, isolation: str, pool: EnginePool, ca
     """A connection to each compiler that has SIMD and multi-value, over either transport."""
     skip_without_wheels(isolation)
     return pool.connection(Registry([], cache).spec(request.param))
-
-
-@pytest.fixture
-def in_thread() -> Callable[[Callable[[], object]], BaseException | None]:
-    """Runs a function in a thread named "other"; what it raised, or None."""
-
-    def run(work: Callable[[], object]) -> BaseException | None:
-        raised: list[BaseException] = []
-
-        def target() -> None:
-            try:
-                work()
-            except BaseException as error:
-                raised.append(error)
-
-        thread = Thread(target=target, name="other")
-        thread.start()
-        thread.join()
-        return raised[0] if raised else None
-
-    return run

@@ -10,6 +10,7 @@ from pytest_wasmer.runtime.errors import EngineFault, WrongThread
 from pytest_wasmer.wasm.types import FunctionType
 from tests import fake_engine
 from tests.fake_engine import function
+from tests.threads import in_thread
 from tests.wasm.workbench import load, make
 
 if TYPE_CHECKING:
@@ -144,9 +145,7 @@ def test_a_bug_of_the_adapter_is_an_engine_fault(fake: Connection) -> None:
     assert exports.add(1, 2) == 3
 
 
-def test_another_thread_is_refused(
-    fake: Connection, in_thread: Callable[[Callable[[], object]], BaseException]
-) -> None:
+def test_another_thread_is_refused(fake: Connection) -> None:
     instance = make(fake, fake_engine.module({"add": function("i32 i32 -> i32", ["sum"])}), path="calc.wasm")
     add = instance.exports.add
     for use in (lambda: add(1, 2), lambda: add.map([(1, 2)]), lambda: add(1)):
@@ -158,9 +157,7 @@ def test_another_thread_is_refused(
     assert add(1, 2) == 3
 
 
-def test_another_thread_is_refused_memories_globals_and_tables(
-    native: Connection, in_thread: Callable[[Callable[[], object]], BaseException]
-) -> None:
+def test_another_thread_is_refused_memories_globals_and_tables(native: Connection) -> None:
     wat = (
         '(module (memory (export "m") 1) (global (export "g") (mut i32) (i32.const 5)) (table (export "t") 1 funcref))'
     )
@@ -175,9 +172,7 @@ def test_another_thread_is_refused_memories_globals_and_tables(
 
 
 @pytest.mark.parametrize("isolation", ["process"], indirect=True)
-def test_each_thread_may_have_its_own_instance(
-    native: Connection, in_thread: Callable[[Callable[[], object]], BaseException]
-) -> None:
+def test_each_thread_may_have_its_own_instance(native: Connection) -> None:
     wat = '(module (func (export "f") (result i32) i32.const 42))'
     module = load(native, wat)
     found: list[int] = []
@@ -186,9 +181,7 @@ def test_each_thread_may_have_its_own_instance(
 
 
 @pytest.mark.parametrize("isolation", ["none"], indirect=True)
-def test_without_isolation_the_engine_belongs_to_one_thread(
-    fake: Connection, in_thread: Callable[[Callable[[], object]], BaseException]
-) -> None:
+def test_without_isolation_the_engine_belongs_to_one_thread(fake: Connection) -> None:
     module = load(fake, ADD)
     error = in_thread(module.instantiate)
     assert type(error) is WrongThread

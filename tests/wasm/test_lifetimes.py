@@ -18,6 +18,7 @@ from pytest_wasmer.wasm.traps import Trap
 from pytest_wasmer.wasm.variables import Global
 from tests import fake_engine
 from tests.fake_engine import function, memory, table, variable
+from tests.threads import in_thread
 from tests.wasm.workbench import load, make
 
 if TYPE_CHECKING:
@@ -358,9 +359,7 @@ def test_what_fails_before_anything_runs_leaves_all_usable(native: Connection, w
     assert owner.exports.table.size == 8
 
 
-def test_a_start_in_another_thread_leaves_all_usable(
-    fake: Connection, in_thread: Callable[[Callable[[], object]], BaseException | None]
-) -> None:
+def test_a_start_in_another_thread_leaves_all_usable(fake: Connection) -> None:
     owner = make(fake, fake_engine.module({"table": table(3)}))
     importer = load(fake, fake_engine.module({}, [("a", "table", ["table", "funcref", 3, None])]))
     in_thread(lambda: importer.instantiate({"a": owner}))
