@@ -19,11 +19,20 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals"
 SLOW = """
     from fake_engine import module
 
-    SLOW = module(seconds=3.5)
+    SLOW = module(seconds={seconds})
 
     def test_slow(wasm_module):
         wasm_module(SLOW)
 """
+
+
+@pytest.fixture
+def slow(fakes: pytest.Pytester) -> pytest.Pytester:
+    """A compile that takes long, for a plugin without patience."""
+    with (fakes.path / "conftest.py").open("a") as file:
+        file.write("\nfrom pytest_wasmer.report import waiting\nwaiting.PATIENCE = 0.1\n")
+    fakes.makepyfile(SLOW.format(seconds=0.8))
+    return fakes
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -50,32 +59,33 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 @posix
-@pytest.mark.parametrize("plugins", [(), ("-p", "xdist.plugin", "-n1")], ids=["alone", "xdist"])
-def test_names_module_and_compiler_and_counts(
-    fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, plugins: tuple[str, ...]
-) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    fakes.makepyfile(SLOW)
-    shown = run(fakes.path, "--wasm-backends=fake-a", "--wasm-cache=off", *plugins)
+def test_names_module_and_compiler(slow: pytest.Pytester) -> None:
+    shown = run(slow.path, "--wasm-backends=fake-a", "--wasm-cache=off")
     assert "1 passed" in shown
-    assert re.findall(r"\[fake-a compiles <bytes>: (\d) s\]", shown)[:1] in (["2"], ["3"])
+    assert "[fake-a compiles <bytes>: 0 s]" in shown
     # It is taken away again.
     assert shown.rindex("\033[K") > shown.rindex("compiles <bytes>")
 
 
 @posix
-def test_not_on_ci(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_from_two_seconds_also_for_a_worker(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(SLOW.format(seconds=3.5))
+    shown = run(fakes.path, "--wasm-backends=fake-a", "--wasm-cache=off", "-p", "xdist.plugin", "-n1")
+    assert "1 passed" in shown
+    assert re.findall(r"\[fake-a compiles <bytes>: (\d) s\]", shown)[:1] in (["2"], ["3"])
+    assert shown.rindex("\033[K") > shown.rindex("compiles <bytes>")
+
+
+@posix
+def test_not_on_ci(slow: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
-    fakes.makepyfile(SLOW)
-    shown = run(fakes.path, "--wasm-backends=fake-a", "--wasm-cache=off")
+    shown = run(slow.path, "--wasm-backends=fake-a", "--wasm-cache=off")
     assert "1 passed" in shown
     assert "compiles" not in shown
 
 
-def test_not_without_a_terminal(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    fakes.makepyfile(SLOW)
-    result = fakes.runpytest_subprocess("--wasm-backends=fake-a", "--wasm-cache=off")
+def test_not_without_a_terminal(slow: pytest.Pytester) -> None:
+    result = slow.runpytest_subprocess("--wasm-backends=fake-a", "--wasm-cache=off")
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*compiles*")
 
