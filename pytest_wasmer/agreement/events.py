@@ -65,12 +65,13 @@ def data_text(data: bytes) -> str:
     return f"{len(data)} bytes {digest_of(data)}"
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+#: Of JSON values, in one line.
+json_text = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def encoded(events: Sequence[Event]) -> str:
     """One line."""
-    return _encode(events)
+    return json_text(events)
 
 
 def decoded(line: str) -> list[Event]:

@@ -16,7 +16,7 @@ from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_wasmer.agreement.events import COMING_IN, LONG, REST, data_text, encoded, without_nan_bits
+from pytest_wasmer.agreement.events import COMING_IN, LONG, REST, data_text, encoded, json_text, without_nan_bits
 from pytest_wasmer.engines.api import Refused, Trapped
 from pytest_wasmer.runtime.blobs import Blobs
 
@@ -59,6 +59,8 @@ class Observation(NamedTuple):
     trouble: str
     journal: str = ""
     stride: int = 1
+    #: The events as they are packed, where somebody has it.
+    text: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -66,8 +68,9 @@ class Observation(NamedTuple):
         return not self.checkpoints and not (self.state and self.state[-1][3] == REST)
 
     def packed(self) -> bytes:
-        text = json.dumps([FORMAT, *self], separators=(",", ":"))
-        return zlib.compress(text.encode(), 1)
+        variant, events, *rest, text = self
+        head, tail = json_text([FORMAT, variant])[:-1], json_text(rest)[1:]
+        return zlib.compress(f"{head},{text or json_text(events)},{tail}".encode(), 1)
 
     @classmethod
     def unpacked(cls, content: bytes) -> Observation:
@@ -98,7 +101,8 @@ class Recorder:
         self._local = local
         self._blobs = None if local is None else Blobs(local.blobs)
         self._numbers = count(1)
-        self._serial = 0
+        #: Of the running test; `owner.seen` has it with the owner's number there.
+        self.serial = 0
         self._seen: list[_Seen] = []
         # Journals that are the past of instances, by name.
         self._held: dict[str, list[weakref.ref[Owner]]] = {}
@@ -111,10 +115,11 @@ class Recorder:
         if self._seen:  # its set-up failed
             self._pass_on()
         self._let_go()
-        self._serial += 1
+        self.serial += 1
         self._variant = variant
         self._events: list[Event] = []
         self._told: list[Event] = []
+        self._told_texts: list[str] = []
         self._told_size = 0
         self._full = False
         self._count = 0
@@ -123,6 +128,7 @@ class Recorder:
         self._chunks = 0
         self._plain, self._raw = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
         self._inputs = hashlib.blake2b(digest_size=8)
+        self._floats = False
         self._thread = 0
         self._journal: Journal | None = None
         self.trouble = ""
@@ -132,7 +138,7 @@ class Recorder:
     def index(self, owner: Owner) -> int:
         """The number of an instance, or of what the host made, in this test."""
         serial, index = owner.seen
-        if serial != self._serial:
+        if serial != self.serial:
             index = self._enter(owner)
             self.note(("use", index, owner.identity, owner.history))
         return index
@@ -157,7 +163,7 @@ class Recorder:
         owner.connection.watch("" if self._local is None else self._local.blobs)
         owner.number = owner.number or next(self._numbers)
         index = len(self._seen)
-        owner.seen = self._serial, index
+        owner.seen = self.serial, index
         self._seen.append(_Seen(owner))
         return index
 
@@ -200,9 +206,13 @@ class Recorder:
         text = encoded(events)
         self._write_down(text)
         # Members must part with what is told at the same event, whatever the bits of their NaNs.
-        size = len(encoded([without_nan_bits(event) for event in events])) if _has_floats(text) else len(text)
+        size = len(text)
+        if "f32" in text or "f64" in text:  # or something is called so
+            self._floats = True
+            size = len(encoded([without_nan_bits(event) for event in events]))
         if not self._full and self._told_size + size <= TOLD:
             self._told += events
+            self._told_texts.append(text[1:-1])
             self._told_size += size
             return
         if not self._full:
@@ -236,7 +246,7 @@ class Recorder:
     @property
     def _name(self) -> str:
         """The running test's journal."""
-        return f"{os.getpid()}-{self._serial}.events"
+        return f"{os.getpid()}-{self.serial}.events"
 
     # The end
 
@@ -247,7 +257,8 @@ class Recorder:
         state = [] if self.trouble else self._state()
         journal = self._pass_on(state)
         told = self._told, self._count, self._checkpoints, _shortened(state)
-        observed = Observation(self._variant, *told, self.trouble, journal, self._stride)
+        text = f"[{','.join(self._told_texts)}]"
+        observed = Observation(self._variant, *told, self.trouble, journal, self._stride, text)
         self.begin("")
         return observed
 
@@ -258,7 +269,7 @@ class Recorder:
         held = f"past-{name}"
         living = [owner for owner in (seen.owner() for seen in self._seen) if owner is not None]
         if living and not self._full:
-            self._sum_inputs([without_nan_bits(event) for event in self._told])
+            self._sum_inputs([without_nan_bits(event) for event in self._told] if self._floats else self._told)
         if living and name and self._local is not None and self._local.hold(name, held):
             self._held[held] = [weakref.ref(owner) for owner in living]
             for owner in living:
@@ -283,8 +294,8 @@ class Recorder:
         for name, owners in [*self._held.items()]:
             if all(owner() is None for owner in owners):
                 del self._held[name]
-                self._leaving.append((self._serial + LINGER, name))
-        while self._leaving and self._leaving[0][0] < self._serial:
+                self._leaving.append((self.serial + LINGER, name))
+        while self._leaving and self._leaving[0][0] < self.serial:
             self._local.discard(self._leaving.popleft()[1])
 
     def _state(self) -> list[Event]:
@@ -318,11 +329,6 @@ def _shortened(state: list[Event]) -> list[Event]:
             digest = hashlib.blake2b(encoded(state[place:]).encode(), digest_size=8).hexdigest()
             return [*state[:place], ("state", event[1], "", REST, digest)]
     return state
-
-
-def _has_floats(text: str) -> bool:
-    """Whether there may be NaNs; true without need costs time only."""
-    return "f32" in text or "f64" in text
 
 
 class _Seen:

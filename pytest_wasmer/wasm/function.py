@@ -45,7 +45,10 @@ class Function(Extern[FunctionType]):
         bits = self._to_bits(arguments)
         recorder = self._owner.connection.recorder
         if recorder is not None:
-            recorder.note(("call", recorder.index(self._owner), self.name, self._types[0], *bits))
+            serial, index = self._owner.seen
+            if serial != recorder.serial:
+                index = recorder.index(self._owner)
+            recorder.note(("call", index, self.name, self._types[0], *bits))
         try:
             values = self._native(bits)
         except BaseException as failure:

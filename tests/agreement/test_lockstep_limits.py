@@ -120,9 +120,9 @@ def test_interrupts_at_random_moments(piped: Workbench) -> None:
             exports = piped(HOST, {"env": {"h": int, "g": int}}).exports
             exports.sum(0)
             signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.001, 0.005), 0.05)
-            ringing = True
             try:
                 with pytest.raises(Alarm):
+                    ringing = True
                     call_for_ever(exports)
             finally:
                 ringing = False
