@@ -335,7 +335,7 @@ LLVM, SINGLEPASS = "llvm against singlepass and cranelift:", "singlepass against
 MISCOMPILES = {
     "llvm_oob_load_sunk_into_branch": (miscompiles.LOAD_SUNK, COMPILERS, LLVM),
     "llvm_global_lost": (miscompiles.GLOBAL_LOST, COMPILERS, LLVM),
-    "cranelift_v128_select": (*(miscompiles.V128_SELECT, COMPILERS[1:], "cranelift against llvm: they disagree"),),
+    "cranelift_v128_select": (miscompiles.V128_SELECT, COMPILERS[1:], "cranelift against llvm: they disagree"),
     "singlepass_host_float_indirect": (miscompiles.FLOAT_INDIRECT, COMPILERS, SINGLEPASS),
     "singlepass_host_float_result": (FLOAT_RESULT, COMPILERS, SINGLEPASS),
 }

@@ -114,6 +114,11 @@ def test_interrupts_at_random_moments(piped: Workbench) -> None:
         if ringing:
             raise Alarm
 
+    def call_within_earshot(exports: Any) -> None:
+        nonlocal ringing
+        ringing = True
+        call_for_ever(exports)
+
     before = signal.signal(signal.SIGALRM, ring)
     try:
         for _ in range(40):
@@ -122,8 +127,7 @@ def test_interrupts_at_random_moments(piped: Workbench) -> None:
             signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.001, 0.005), 0.05)
             try:
                 with pytest.raises(Alarm):
-                    ringing = True
-                    call_for_ever(exports)
+                    call_within_earshot(exports)
             finally:
                 ringing = False
                 signal.setitimer(signal.ITIMER_REAL, 0)
