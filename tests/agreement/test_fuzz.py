@@ -21,7 +21,7 @@ from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.wasm.module import Loader
 from pytest_wasmer.wasm.source import Source
 from pytest_wasmer.wasm.types import FunctionType, GlobalType, MemoryType
-from tests.agreement import test_miscompiles
+from tests.agreement import miscompiles
 from tests.conftest import FAKES, needs_wheels
 from tests.fake_engine import function, memory, module, variable
 from tests.wasm.test_host_functions import FLOAT_RESULT
@@ -331,18 +331,12 @@ def test_literals() -> None:
 # Real compilers
 
 
-def wat_of(test: str) -> str:
-    return test.partition("'''")[2].partition("'''")[0]
-
-
 LLVM, SINGLEPASS = "llvm against singlepass and cranelift:", "singlepass against cranelift and llvm:"
 MISCOMPILES = {
-    "llvm_oob_load_sunk_into_branch": (wat_of(test_miscompiles.LOAD_SUNK), COMPILERS, LLVM),
-    "llvm_global_lost": (wat_of(test_miscompiles.GLOBAL_LOST), COMPILERS, LLVM),
-    "cranelift_v128_select": (
-        *(wat_of(test_miscompiles.V128_SELECT), COMPILERS[1:], "cranelift against llvm: they disagree"),
-    ),
-    "singlepass_host_float_indirect": (wat_of(test_miscompiles.FLOAT_INDIRECT), COMPILERS, SINGLEPASS),
+    "llvm_oob_load_sunk_into_branch": (miscompiles.LOAD_SUNK, COMPILERS, LLVM),
+    "llvm_global_lost": (miscompiles.GLOBAL_LOST, COMPILERS, LLVM),
+    "cranelift_v128_select": (miscompiles.V128_SELECT, COMPILERS[1:], "cranelift against llvm: they disagree"),
+    "singlepass_host_float_indirect": (miscompiles.FLOAT_INDIRECT, COMPILERS, SINGLEPASS),
     "singlepass_host_float_result": (FLOAT_RESULT, COMPILERS, SINGLEPASS),
 }
 
