@@ -60,7 +60,7 @@ def test_it(wasm_instance):
 WAIT_FOR_A_COMPILE = """
 import pytest
 
-@pytest.mark.timeout(10)
+@pytest.mark.wasm_timeout(compile=5)
 @pytest.mark.wasm_backends(exclude="singlepass", reason="no SIMD")
 def test_it(wasm_instance):
     wasm_instance(W).exports.f()
@@ -138,7 +138,7 @@ def test_what_one_compiler_cannot_compile_fails_there(pytester: pytest.Pytester)
 )
 def test_a_compile_that_does_not_end_fails_there(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(with_module(NARROW, WAIT_FOR_A_COMPILE))
-    result = pytester.runpytest_subprocess("--wasm-backends=all", "-p", "timeout")
+    result = pytester.runpytest_subprocess("--wasm-backends=all")
     result.assert_outcomes(passed=1, skipped=1, failed=1)
     result.stdout.fnmatch_lines(
         ["*TimedOut: *: ended after 5 s, the limit of a compile (marker wasm_timeout)", "    1: did not pass on llvm"]
