@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
+
+import pytest
 
 from pytest_wasmer import checking, markers, settings
 from pytest_wasmer.runtime.process import can_bound_memory
 from pytest_wasmer.runtime.watchdog import Limit, Limits
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
 
-DEFAULT = Limits()
+# Of commands there is none: whoever types them can end them.
+DEFAULT = Limits(compile=Limit(600))
+
+
+class Bounds:
+    """Those of one session."""
+
+    def __init__(self, chosen: settings.Settings) -> None:
+        self._settings = chosen
+        self._warned = False
+        #: Of the running test.
+        self.now = DEFAULT
+
+    def begin(self, item: pytest.Item, has_wasm: Callable[[], bool]) -> Limits:
+        """Those of a test. Warns once of what has no effect. Raises CollectError for wrong markers."""
+        self.now = limits_of(item, self._settings)
+        said = without_effect(self.now, self._settings.isolation.value)
+        if said and not self._warned and has_wasm():
+            self._warned = True
+            warnings.warn(pytest.PytestWarning(said), stacklevel=1)
+        return self.now
 
 
 def limits_of(item: pytest.Item, chosen: settings.Settings) -> Limits:

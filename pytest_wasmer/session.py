@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_wasmer.engines.registry import BackendSpec, Registry
     from pytest_wasmer.goldens import Goldens
+    from pytest_wasmer.limits import Bounds
     from pytest_wasmer.modules import Modules
     from pytest_wasmer.report.agreement import Agreement
     from pytest_wasmer.report.run_report import RunReport
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.runtime.errors import EngineLost
     from pytest_wasmer.runtime.pool import EnginePool
-    from pytest_wasmer.runtime.watchdog import Limits
     from pytest_wasmer.selection import Selection
     from pytest_wasmer.settings import Settings
     from pytest_wasmer.together import Together
@@ -56,10 +55,6 @@ class WasmSession:
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
         self.observing = Observing(self, config)
-        # Of the running test; None before the first one.
-        self._limits: Limits | None = None
-        # Whether it was said that limits have no effect.
-        self._warned = False
         # What the summary says of the report of the run.
         self._wrote = ""
         # Whether fixtures may hold instances of a lost engine process.
@@ -102,9 +97,14 @@ class WasmSession:
 
         pool = EnginePool(self.settings.isolation.value, self.cache / "pycache")
         pool.record(*self.observing.recorded)
-        if self._limits is not None:
-            pool.limit(self._limits)
+        pool.limit(self._bounds.now)
         return pool
+
+    @cached_property
+    def _bounds(self) -> Bounds:
+        from pytest_wasmer.limits import Bounds
+
+        return Bounds(self.settings)
 
     @property
     def started(self) -> bool:
@@ -241,19 +241,10 @@ class WasmSession:
         selection.refuse_wrong_markers(item, self.registry.names)
         if self.goldens.is_stale(item):
             self._finish(GOLDEN)
-        self._limit(item)
-        self.observing.begin(item)
-
-    def _limit(self, item: pytest.Item) -> None:
-        from pytest_wasmer.limits import limits_of, without_effect
-
-        self._limits = limits_of(item, self.settings)
-        said = without_effect(self._limits, self.settings.isolation.value)
-        if said and not self._warned and (self._variant_of(item) or self.together.asked_by(item)):
-            self._warned = True
-            warnings.warn(pytest.PytestWarning(said), stacklevel=1)
+        limits = self._bounds.begin(item, lambda: bool(self._variant_of(item) or self.together.asked_by(item)))
         if self.started:
-            self.pool.limit(self._limits)
+            self.pool.limit(limits)
+        self.observing.begin(item)
 
     def _is_of_another_backend(self, item: pytest.Item) -> bool:
         """Whether a test must not get the `wasm_backend` that there is.

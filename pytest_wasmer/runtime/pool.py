@@ -114,6 +114,7 @@ class EnginePool:
             connection.settle()
 
     def close(self) -> None:
+        self._watchdog.close()
         for connection in self._connections.values():
             connection.close()
         self._connections.clear()

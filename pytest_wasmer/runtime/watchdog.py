@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from threading import Thread
+from contextlib import suppress
+from threading import Thread, current_thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_wasmer.runtime.errors import TimedOut
@@ -34,7 +35,7 @@ class Limits(NamedTuple):
     """
 
     call: Limit = Limit()
-    compile: Limit = Limit(600)
+    compile: Limit = Limit()
     memory: Limit = Limit()
 
 
@@ -56,11 +57,17 @@ class Watchdog:
             self._thread = Thread(target=_keep_looking, args=[weakref.ref(self)], name="wasm-watchdog", daemon=True)
             self._thread.start()
 
+    def close(self) -> None:
+        """Nothing is watched any more."""
+        self._clocks = []
+        self._thread = None
+
     def look(self, seconds: float) -> None:
         """That long after the last time."""
         for clock in self._clocks[:]:
             if not clock.advance(seconds, self.limits):
-                self._clocks.remove(clock)
+                with suppress(ValueError):  # closed meanwhile
+                    self._clocks.remove(clock)
 
 
 def _keep_looking(watchdog: weakref.ref[Watchdog]) -> None:
@@ -68,7 +75,7 @@ def _keep_looking(watchdog: weakref.ref[Watchdog]) -> None:
     while True:
         time.sleep(INTERVAL)
         seen = watchdog()
-        if seen is None:
+        if seen is None or seen._thread is not current_thread():
             return
         now = time.monotonic()
         seen.look(now - before if now - before < SUSPENDED else INTERVAL)

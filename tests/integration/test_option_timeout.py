@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from pytest_wasmer import limits
+from pytest_wasmer.runtime.watchdog import Limit, Limits
 from tests.conftest import needs_wheels
 from tests.integration.test_markers import outcomes
 
@@ -152,6 +154,17 @@ def test_what_it_limits(fakes: pytest.Pytester) -> None:
     # A time-out is no disagreement.
     result.stdout.fnmatch_lines(["wasm: * tests agreed, 0 diverged, * not compared"])
     result.stdout.fnmatch_lines(["E *If it needs longer: @pytest.mark.wasm_timeout(compile=0.4)"])
+
+
+def test_compiles_have_a_limit_by_default(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Limits(Limit(0), Limit(600), Limit(0)) == limits.DEFAULT
+    monkeypatch.setattr(limits, "DEFAULT", Limits(compile=Limit(0.2)))
+    fakes.makepyfile(f"{MODULE}\n    def test_slow(wasm_module):\n        wasm_module(SLOW)")
+    result = fakes.runpytest(ONE)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["E *TimedOut: *: ended after 0.2 s, the limit of a compile (default)", "E *It was serving: compile of <bytes>"]
+    )
 
 
 def test_all_at_once(fakes: pytest.Pytester) -> None:
