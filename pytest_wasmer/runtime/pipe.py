@@ -110,7 +110,7 @@ class PipeConnection(Connection):
         def quick(values: Values) -> Values:
             """As `call`, where nothing is out of the ordinary: most of its time would be this process's own."""
             __tracebackhide__ = True
-            if locked() or self.releases or self.lost is not None or self.test_runs_on or not self._greeted or deep():
+            if locked() or self.releases or self.lost is not None or self.test_runs_on or stream.pending or deep():
                 return self._ask(wire.CALL, prefix + pack(values), unpack, about, values)  # type: ignore[no-any-return]
             outermost = False
             try:
@@ -319,13 +319,16 @@ class PipeConnection(Connection):
             self.hosts.nested += 1
             self.hosts.to_wasm()
             return False
+        lost = None
         while not self._lock.acquire(False) and not self._lock.acquire(timeout=LOCK_WAIT):
             if self.hosts.depth:
                 raise WrongThread(
                     f"the {self.backend} engine process is in a call that waits for a host function in another "
                     "thread\nCall it from that thread, or after that call has returned."
                 )
-            self._still_alive(about)
+            if lost is not None and lost is self.lost:  # whoever has the lock has had time to find out why
+                self._still_alive(about)
+            lost = self.lost
         try:
             self._still_alive(about)
         except InstanceLost:
