@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import checking, settings
-from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN, NAMES
+from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN
 from pytest_wasmer.observing import Observing
+from pytest_wasmer.remaking import Remaking
 from pytest_wasmer.variants import ALL_AT_ONCE, FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
@@ -59,10 +59,7 @@ class WasmSession:
         self._wrote = ""
         # Whether fixtures may hold instances of a lost engine process.
         self._stale = False
-        self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], pytest.FixtureRequest]] = {}
-        # By name, fixtures that are built on these in any way; and those that asked for one by getfixturevalue.
-        self._built = {FIXTURE, *FACTORIES}
-        self._askers: dict[pytest.FixtureDef[Any], pytest.FixtureRequest] = {}
+        self._remaking = Remaking()
 
     @cached_property
     def cache(self) -> Path:
@@ -204,28 +201,8 @@ class WasmSession:
             self._config.pluginmanager.register(plugin, "wasm-properties")
 
     def note_fixture(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-        """Remember the definitions whose values may have to be made anew. To be called before each set-up."""
-        if fixturedef.argname in NAMES:
-            self._fixtures[fixturedef.argname] = (fixturedef, request)
-        elif not self._built.isdisjoint(fixturedef.argnames):
-            self._built.add(fixturedef.argname)
-        if self.begun and fixturedef.scope != "function" and "request" in fixturedef.argnames:
-            self._watch(fixturedef, request)
-
-    def _watch(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
-        """pytest makes a fixture anew with those in its signature, not with those that it asks for by name."""
-        ask = request.getfixturevalue
-
-        def getfixturevalue(argname: str) -> Any:
-            __tracebackhide__ = True
-            try:
-                return ask(argname)
-            finally:
-                if argname in self._built:
-                    self._built.add(fixturedef.argname)
-                    self._askers[fixturedef] = request
-
-        request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]
+        """To be called before each set-up."""
+        self._remaking.note(fixturedef, request, watch=self.begun)
 
     def before(self, item: pytest.Item) -> None:
         """A test that cannot be parametrized must not get the cached backend, or failure, of the one before."""
@@ -235,12 +212,12 @@ class WasmSession:
             self.pool.settle()
         self.renew_fixtures()
         if self.together.before(item):
-            self._finish(ALL)
+            self._remaking.let_go(ALL)
         if self._is_of_another_backend(item):
-            self._finish(FIXTURE)
+            self._remaking.let_go(FIXTURE)
         selection.refuse_wrong_markers(item, self.registry.names)
         if self.goldens.is_stale(item):
-            self._finish(GOLDEN)
+            self._remaking.let_go(GOLDEN)
         limits = self._bounds.begin(item, lambda: bool(self._variant_of(item) or self.together.asked_by(item)))
         if self.started:
             self.pool.limit(limits)
@@ -253,12 +230,12 @@ class WasmSession:
         """
         from pytest_wasmer import selection
 
-        if FIXTURE not in self._fixtures:
+        request = self._remaking.request_of(FIXTURE)
+        if request is None:
             return False
         variant = selection.variant_of(item)
         if variant is None and self._asked is not None:
             return selection.left_to(item, self.selection, self.registry.names) != [self._said]
-        _, request = self._fixtures[FIXTURE]
         return variant is not None and getattr(request, "param", None) != variant
 
     def only(self, item: pytest.Item | None) -> None:
@@ -299,17 +276,7 @@ class WasmSession:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
         if self._stale:
             self._stale = False
-            self._finish(*FACTORIES)
-
-    def _finish(self, *names: str) -> None:
-        """Let go of the values of these fixtures, of those built on them, and of what asked for such a one."""
-        due = [self._fixtures.pop(name) for name in names if name in self._fixtures]
-        if not self._built.isdisjoint(names):
-            due += self._askers.items()
-            self._askers.clear()
-        with ExitStack() as last_first:
-            for fixturedef, request in due:
-                last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]
+            self._remaking.let_go(*FACTORIES)
 
     def after_phase(self, item: pytest.Item, when: str) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed (by backend) and which engine processes were lost since the last time.
