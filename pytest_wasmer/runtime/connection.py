@@ -42,6 +42,8 @@ class Connection:
         self._watched = False
         #: Who looks after the processes.
         self.watchdog: Watchdog | None = None
+        #: Whether it has stepped aside until the next request.
+        self.unwatched = False
 
     def refuse_other_test(self, about: str) -> NoReturn:
         """A green test would say that its backend works, and another one had run."""

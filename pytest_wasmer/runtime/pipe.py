@@ -110,7 +110,8 @@ class PipeConnection(Connection):
         def quick(values: Values) -> Values:
             """As `call`, where nothing is out of the ordinary: most of its time would be this process's own."""
             __tracebackhide__ = True
-            if locked() or self.releases or self.lost is not None or self.test_runs_on or stream.pending or deep():
+            unusual = self.releases or self.lost is not None or self.test_runs_on or self.unwatched or stream.pending
+            if unusual or locked() or deep():
                 return self._ask(wire.CALL, prefix + pack(values), unpack, about, values)  # type: ignore[no-any-return]
             outermost = False
             try:
@@ -315,6 +316,8 @@ class PipeConnection(Connection):
     def _enter(self, about: str) -> bool:
         """Take the lock unless this thread has it. Whoever would wait for a host function is refused."""
         me = get_ident()
+        if self.unwatched and self.watchdog is not None:
+            self.watchdog.start()
         if self._owner == me:
             self.hosts.nested += 1
             self.hosts.to_wasm()

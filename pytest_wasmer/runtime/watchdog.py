@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from contextlib import suppress
-from threading import Thread, current_thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 from pytest_wasmer.runtime.errors import TimedOut
 
@@ -49,18 +51,37 @@ class Watchdog:
         self.limits = Limits()
         self._clocks: list[_Clock] = []
         self._thread: Thread | None = None
+        self._leave = Event()
+        _WATCHDOGS.add(self)
 
     def watch(self, connection: PipeConnection) -> None:
         self._clocks.append(_Clock(connection))
-        if self._thread is None or not self._thread.is_alive():  # it is not in a fork
+        self.start()
+
+    def start(self) -> None:
+        """Unless there is nothing to watch, or it has."""
+        for clock in self._clocks:
+            clock.tell(unwatched=False)
+        if self._clocks and (self._thread is None or not self._thread.is_alive()):
+            self._leave = Event()
             # It holds the watchdog weakly, so as to end with the pool.
-            self._thread = Thread(target=_keep_looking, args=[weakref.ref(self)], name="wasm-watchdog", daemon=True)
+            arguments = weakref.ref(self), self._leave
+            self._thread = Thread(target=_keep_looking, args=arguments, name="wasm-watchdog", daemon=True)
             self._thread.start()
+
+    def pause(self) -> None:
+        """Until the next request."""
+        for clock in self._clocks:
+            clock.tell(unwatched=True)
+        thread, self._thread = self._thread, None
+        self._leave.set()
+        if thread is not None:
+            thread.join()
 
     def close(self) -> None:
         """Nothing is watched any more."""
         self._clocks = []
-        self._thread = None
+        self.pause()
 
     def look(self, seconds: float) -> None:
         """That long after the last time."""
@@ -70,12 +91,27 @@ class Watchdog:
                     self._clocks.remove(clock)
 
 
-def _keep_looking(watchdog: weakref.ref[Watchdog]) -> None:
+_WATCHDOGS: WeakSet[Watchdog] = WeakSet()
+
+
+def _step_aside() -> None:
+    """Forks of processes with threads may come to a deadlock, and Python 3.12 warns of them.
+
+    The next request starts the thread again; one started right after a fork would be warned of, too.
+    """
+    for watchdog in [*_WATCHDOGS]:
+        watchdog.pause()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_step_aside)
+
+
+def _keep_looking(watchdog: weakref.ref[Watchdog], leave: Event) -> None:
     before = time.monotonic()
-    while True:
-        time.sleep(INTERVAL)
+    while not leave.wait(INTERVAL):
         seen = watchdog()
-        if seen is None or seen._thread is not current_thread():
+        if seen is None:
             return
         now = time.monotonic()
         seen.look(now - before if now - before < SUSPENDED else INTERVAL)
@@ -91,6 +127,11 @@ class _Clock:
         self._request = -1
         self._seconds = 0.0
         self._in_python = 0.0
+
+    def tell(self, *, unwatched: bool) -> None:
+        connection = self._connection()
+        if connection is not None:
+            connection.unwatched = unwatched
 
     def advance(self, seconds: float, limits: Limits) -> bool:
         """Whether there is something to look at the next time."""

@@ -74,6 +74,7 @@ def number_from(script: subprocess.Popen[str]) -> int:
     assert script.stdout is not None
     line = script.stdout.readline()
     if not line.strip().isdigit():
+        script.kill()
         pytest.fail(line + script.stdout.read())
     return int(line)
 

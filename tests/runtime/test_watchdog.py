@@ -121,3 +121,34 @@ def test_a_suspended_machine_fires_nothing() -> None:
     finally:
         script.kill()
         script.communicate()
+
+
+FORKS = """
+import threading
+import warnings
+from tests.fake_engine import function, module
+from pytest_wasmer.runtime.errors import TimedOut
+from pytest_wasmer.runtime.watchdog import Limit, Limits
+
+warnings.simplefilter("error")
+pool = new_pool()
+made = load(pool, module(exports={"hang": function("->", ["hang"])})).instantiate()
+(before,) = [thread for thread in threading.enumerate() if thread.name == "wasm-watchdog"]
+fork = os.fork()
+if not fork:
+    os._exit(threading.active_count() - 1)
+print(os.waitpid(fork, 0)[1], before.is_alive(), threading.active_count(), flush=True)
+pool.limit(Limits(Limit(0.1, "me")))
+try:
+    made.exports.hang()
+except TimedOut as late:
+    print(late.limit, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_it_steps_aside_for_forks() -> None:
+    """Python 3.12 warns of forks of processes with threads, and a warning may be an error."""
+    script = start_script(FORKS)
+    said, _ = script.communicate(timeout=30)
+    assert said.split() == ["0", "False", "1", "0.1"]
