@@ -89,7 +89,13 @@ def test_a_timeout_beside_it_on_the_command_line_is_refused(fakes: pytest.Pytest
         "Leave one of them out; pytest-timeout limits whole tests.",
     ]
     arguments = ("--wasm-isolation=none", "--wasm-timeout=0", "-W", "default")
-    fakes.runpytest("--wasm-backends=fake-a", *arguments).assert_outcomes(passed=3, warnings=1)
+    assert_warned_once(fakes.runpytest("--wasm-backends=fake-a", *arguments))
+
+
+def assert_warned_once(result: pytest.RunResult) -> None:
+    """Older pytests have warnings of their own."""
+    assert result.parseoutcomes()["passed"] == 3
+    assert result.stdout.str().count("PytestWarning: ") == 1
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,7 @@ def test_limits_from_elsewhere_are_warned_of_once(
     fakes.makeini(f"[pytest]\n{ini}")
     fakes.makepyfile(LIMITED)
     result = fakes.runpytest("--wasm-backends=fake-a", "-W", "default", *arguments)
-    result.assert_outcomes(passed=3, warnings=1)
+    assert_warned_once(result)
     result.stdout.fnmatch_lines(
         [
             f"*PytestWarning: {sources}: without effect, since with --wasm-isolation=none native code runs in the test "

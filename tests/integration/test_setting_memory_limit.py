@@ -123,7 +123,8 @@ def test_where_it_cannot_be(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPa
     )
     (fakes.path / "calc.wasm").write_bytes(module())
     result = fakes.runpytest("--wasm-backends=fake-a", "-W", "default")
-    result.assert_outcomes(passed=2, warnings=1)
+    assert result.parseoutcomes()["passed"] == 2
+    assert result.stdout.str().count("PytestWarning: ") == 1  # older pytests have warnings of another kind
     said = "marker wasm_memory_limit: without effect, since only Linux bounds what another process takes"
     result.stdout.fnmatch_lines([f"*PytestWarning: {said}"])
 
