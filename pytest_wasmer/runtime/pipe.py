@@ -133,6 +133,7 @@ class PipeConnection(Connection):
                 if failure is error:
                     raise
             finally:
+                # As in `_ask`, and not a function: on its way in, an interrupt would leave the lock taken.
                 if outermost:
                     self.hosts.depth = 0  # also where an interrupt kept a host call from counting down
                     self._owner = None

@@ -60,7 +60,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Unless there is nothing to watch, or it has."""
-        for clock in self._clocks:
+        for clock in self._clocks[:]:  # its thread may remove some meanwhile
             clock.tell(unwatched=False)
         if self._clocks and (self._thread is None or not self._thread.is_alive()):
             self._leave = Event()
@@ -71,7 +71,7 @@ class Watchdog:
 
     def pause(self) -> None:
         """Until the next request."""
-        for clock in self._clocks:
+        for clock in self._clocks[:]:  # its thread may remove some meanwhile
             clock.tell(unwatched=True)
         thread, self._thread = self._thread, None
         self._leave.set()
