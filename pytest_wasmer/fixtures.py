@@ -30,16 +30,16 @@ NAMES = (FIXTURE, GOLDEN, *FACTORIES)
 def plugin_of(session: Callable[[], WasmSession]) -> ModuleType:
     """The fixtures of one session, to be registered as a plugin.
 
-    They close over what gives the session, since a `request` to find it by costs each test that uses them.
+    They close over what gives the session, and name no more fixtures than they need: pytest looks up each of them,
+    and makes a `request`, for each test anew.
     """
 
     @pytest.fixture(scope="session")
-    def wasm_backend(request: pytest.FixtureRequest) -> Backend:
+    def wasm_backend() -> Backend:
         """The backend that the test runs on, a str: "singlepass", "cranelift", "llvm", ..."""
         from pytest_wasmer.factories import Backend
 
-        variant = getattr(request, "param", None)
-        return Backend.of(variant if isinstance(variant, str) else session().unparametrized_variant())
+        return Backend.of(session().variant())
 
     @pytest.fixture(scope="session")
     def wasm_module(wasm_backend: Backend) -> ModuleFactory:
@@ -53,7 +53,7 @@ def plugin_of(session: Callable[[], WasmSession]) -> ModuleType:
         return ModuleFactory(session(), wasm_backend.variant)
 
     @pytest.fixture(scope="session")
-    def wasm_instance(wasm_module: ModuleFactory, wasm_backend: Backend) -> InstanceFactory:
+    def wasm_instance(wasm_backend: Backend) -> InstanceFactory:
         """Makes an instance of a module on the test's backend: wasm_instance("codec.wasm", imports={"env": {...}})."""
         from pytest_wasmer.factories import InstanceFactory
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from pytest_wasmer import markers, selection
+from pytest_wasmer import selection
 from pytest_wasmer.agreement import golden
 from pytest_wasmer.agreement.groups import DIFFERENT, MISSING, REBUILT, SAME, test_name
 from pytest_wasmer.agreement.judge import AGREED, EXHAUSTED, UNKNOWN, Level, nothing_at_hand
@@ -23,6 +23,7 @@ from pytest_wasmer.settings import BACKENDS, UPDATE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from pytest_wasmer import markers
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.groups import GoldenMark, Judged, Membership
     from pytest_wasmer.agreement.judge import Verdict
@@ -78,10 +79,9 @@ class Goldens:
             _fail(f"{GOLDEN}: name it in the signature of a test function, or of a fixture of it")
         return path_of(item)
 
-    def check(self, item: pytest.Item, membership: Membership | None) -> None:
+    def check(self, item: pytest.Item, membership: Membership | None, said: markers.Agreement) -> None:
         """Fails a test where its golden says something else. What was found travels with the membership."""
         __tracebackhide__ = True
-        said = markers.agreement(item)
         strict = (said.level or self._settings.agree.value) == "strict"
         level = Level(strict, said.memory, said.globals, said.host_calls)
         check = Check(self._config.rootpath, self._settings, self._normalize, self._local())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_wasmer import checking, markers, settings
+from pytest_wasmer import checking, settings
 from pytest_wasmer.runtime.process import can_bound_memory
 from pytest_wasmer.runtime.watchdog import Limit, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pytest_wasmer import markers
 
 # Of commands there is none: whoever types them can end them.
 DEFAULT = Limits(compile=Limit(600))
@@ -27,27 +30,30 @@ class Bounds:
         #: Of the running test.
         self.now = DEFAULT
 
-    def begin(self, item: pytest.Item, has_wasm: Callable[[], bool]) -> Limits:
-        """Those of a test. Warns once of what has no effect. Raises CollectError for wrong markers."""
-        self.now = limits_of(item, self._settings)
-        said = without_effect(self.now, self._settings.isolation.value)
-        if said and not self._warned and has_wasm():
+    def begin(self, said: markers.Said, has_wasm: Callable[[], bool]) -> Limits:
+        """Those of a test whose markers say that. Warns once of what has no effect."""
+        self.now = self._limits(said)
+        warning = without_effect(self.now, self._settings.isolation.value)
+        if warning and not self._warned and has_wasm():
             self._warned = True
-            warnings.warn(pytest.PytestWarning(said), stacklevel=1)
+            warnings.warn(pytest.PytestWarning(warning), stacklevel=1)
         return self.now
 
+    def _limits(self, said: markers.Said) -> Limits:
+        return Limits(
+            _by_marker(said.timeout.seconds, "wasm_timeout") or self._set.call,
+            _by_marker(said.timeout.compile, "wasm_timeout") or self._set.compile,
+            _by_marker(said.memory_limit, "wasm_memory_limit") or self._set.memory,
+        )
 
-def limits_of(item: pytest.Item, chosen: settings.Settings) -> Limits:
-    """Raises CollectError for wrong markers."""
-    seconds, compile_seconds = markers.timeout(item)
-    size = markers.memory_limit(item)
-    timeout, memory = chosen.timeout, chosen.memory_limit
-    return Limits(
-        _said(seconds, "wasm_timeout") or _set(settings.TIMEOUT, timeout, checking.seconds(settings.TIMEOUT, timeout)),
-        _said(compile_seconds, "wasm_timeout") or DEFAULT.compile,
-        _said(size, "wasm_memory_limit")
-        or _set(settings.MEMORY_LIMIT, memory, checking.size_in_bytes(settings.MEMORY_LIMIT, memory)),
-    )
+    @cached_property
+    def _set(self) -> Limits:
+        timeout, memory = self._settings.timeout, self._settings.memory_limit
+        return Limits(
+            _by_setting(settings.TIMEOUT, timeout, checking.seconds(settings.TIMEOUT, timeout)),
+            DEFAULT.compile,
+            _by_setting(settings.MEMORY_LIMIT, memory, checking.size_in_bytes(settings.MEMORY_LIMIT, memory)),
+        )
 
 
 def without_effect(limits: Limits, isolation: str) -> str:
@@ -65,9 +71,9 @@ def without_effect(limits: Limits, isolation: str) -> str:
     return ""
 
 
-def _said(value: float | None, marker: str) -> Limit | None:
+def _by_marker(value: float | None, marker: str) -> Limit | None:
     return None if value is None else Limit(value, f"marker {marker}")
 
 
-def _set(option: settings.Option, setting: settings.Setting, value: float) -> Limit:
+def _by_setting(option: settings.Option, setting: settings.Setting, value: float) -> Limit:
     return Limit(value, settings.where(option, setting) if setting.given else setting.source)

@@ -10,7 +10,10 @@ from pytest_wasmer.checking import size_of, unknown
 from pytest_wasmer.settings import AGREE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 
 class Restriction(NamedTuple):
@@ -120,68 +123,58 @@ def wasm_memory_limit(size: int | str) -> int:
 
 
 MARKERS: tuple[Callable[..., Any], ...] = (wasm_backends, wasm_xfail, wasm_agree, wasm_timeout, wasm_memory_limit)
+NAMES = frozenset(marker.__name__ for marker in MARKERS)
 
 
-def check(node: pytest.Item | pytest.Function) -> None:
-    """Raises CollectError for a wrong marker that names no backend."""
-    agreement(node)
-    timeout(node)
-    memory_limit(node)
+class Said(NamedTuple):
+    """What all markers of a test say; for `memory_limit` see `wasm_memory_limit`, None where a setting decides."""
+
+    restrictions: tuple[Restriction, ...] = ()
+    #: Reasons by backend.
+    xfails: Mapping[str, str] = {}
+    agreement: Agreement = Agreement(None, True, True, True, "")
+    timeout: Timeout = Timeout(None, None)
+    memory_limit: int | None = None
 
 
-def timeout(node: pytest.Item | pytest.Function) -> Timeout:
-    """What the `wasm_timeout` markers of a test say: the nearest one of each limit. Raises CollectError."""
-    found = Timeout(None, None)
-    for mark in node.iter_markers("wasm_timeout"):
-        outer: Timeout = _validated(node, mark, wasm_timeout)
-        found = Timeout(*[theirs if ours is None else ours for ours, theirs in zip(found, outer, strict=True)])
-    return found
+NOTHING = Said()
 
 
-def memory_limit(node: pytest.Item | pytest.Function) -> int | None:
-    """What the `wasm_memory_limit` marker nearest to a test says, in bytes. Raises CollectError."""
-    for mark in node.iter_markers("wasm_memory_limit"):
-        found: int = _validated(node, mark, wasm_memory_limit)
-        return found
-    return None
+def said(node: pytest.Item | pytest.Function, known: Sequence[str]) -> Said:
+    """All restrictions hold; of the others, the marker nearest to the test counts. Raises CollectError for wrong ones.
+
+    `known`: the names of all backends.
+    """
+    marks = [mark for mark in node.iter_markers() if mark.name in NAMES]
+    if not marks:  # of most tests
+        return NOTHING
+    found: dict[str, list[Any]] = {name: [] for name in NAMES}
+    for mark in marks:
+        found[mark.name].append(_validated(node, mark, known))
+    return Said(
+        tuple(found["wasm_backends"]),
+        {backend: reason for reasons in reversed(found["wasm_xfail"]) for backend, reason in reasons.items()},
+        _first(found["wasm_agree"]) or NOTHING.agreement,
+        Timeout(*map(_first, zip(Timeout(None, None), *found["wasm_timeout"], strict=True))),
+        _first(found["wasm_memory_limit"]),
+    )
 
 
-def agreement(node: pytest.Item | pytest.Function) -> Agreement:
-    """What the `wasm_agree` marker nearest to a test says. Raises CollectError for a wrong marker."""
-    for mark in node.iter_markers("wasm_agree"):
-        found: Agreement = _validated(node, mark, wasm_agree)
-        return found
-    return Agreement(None, True, True, True, "")
-
-
-def restrictions(node: pytest.Item | pytest.Function, known: Sequence[str]) -> list[Restriction]:
-    """What all `wasm_backends` markers of a test say. Raises CollectError for a wrong marker."""
-    found: list[Restriction] = [_validated(node, mark, wasm_backends) for mark in node.iter_markers("wasm_backends")]
-    for restriction in found:
-        _check_names(node, "wasm_backends", (*restriction.names, *restriction.exclude), known)
-    return found
-
-
-def xfails(node: pytest.Item | pytest.Function, known: Sequence[str]) -> dict[str, str]:
-    """Reasons by backend; the marker nearest to the test counts. Raises CollectError for a wrong marker."""
-    found: dict[str, str] = {}
-    for mark in node.iter_markers("wasm_xfail"):
-        reasons = _validated(node, mark, wasm_xfail)
-        _check_names(node, "wasm_xfail", reasons, known)
-        found = {**reasons, **found}
-    return found
-
-
-def _validated(node: pytest.Item, mark: pytest.Mark, function: Callable[..., Any]) -> Any:
+def _validated(node: pytest.Item, mark: pytest.Mark, known: Sequence[str]) -> Any:
+    function = next(marker for marker in MARKERS if marker.__name__ == mark.name)
     try:
-        return function(*mark.args, **mark.kwargs)
+        found = function(*mark.args, **mark.kwargs)
     except TypeError as error:
         raise pytest.Collector.CollectError(f"marker of {node.nodeid}: {error}") from None
+    if function in (wasm_backends, wasm_xfail):
+        for name in (*found.names, *found.exclude) if isinstance(found, Restriction) else found:
+            if name not in known:
+                raise pytest.Collector.CollectError(
+                    f"marker {mark.name} of {node.nodeid}: backend {unknown(name, known)} Known: {', '.join(known)}."
+                )
+    return found
 
 
-def _check_names(node: pytest.Item, marker: str, names: Sequence[str] | dict[str, str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise pytest.Collector.CollectError(
-                f"marker {marker} of {node.nodeid}: backend {unknown(name, known)} Known: {', '.join(known)}."
-            )
+def _first(found: Iterable[_T | None]) -> _T | None:
+    """The nearest that says something."""
+    return next((value for value in found if value is not None), None)

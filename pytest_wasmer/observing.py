@@ -26,6 +26,8 @@ class Observing:
         self._config = config
         #: Of the running test, for its report.
         self.membership: Membership | None = None
+        # What its markers say.
+        self._agreement: markers.Agreement
         #: For whoever starts an engine: on which variant (None: any) who takes down what objects do.
         self.recorded: tuple[str | None, Recorder | None] = None, None
 
@@ -57,34 +59,36 @@ class Observing:
 
         return Recorder(self.local)
 
-    def begin(self, item: pytest.Item) -> None:
+    def begin(self, item: pytest.Item, said: markers.Said) -> None:
         """Also of a test that is not compared: what it does to shared instances is their history."""
-        from pytest_wasmer import markers, selection
+        from pytest_wasmer import selection
 
         self.membership = None
-        session, said = self._session, markers.agreement(item)
+        self._agreement = said.agreement
+        session = self._session
         option = session.settings.agree.value
-        level = said.level or option
+        level = self._agreement.level or option
         compared = len(session.selection.variants) > 1 and (level != "off" or option != "off")
         if compared or session.settings.report.value or GOLDEN in getattr(item, "fixturenames", ()):
             variant = selection.variant_of(item)
             self._recorder.begin(variant or "")
             self._record(variant, self._recorder)
-        self.membership = self._membership_of(item, level, said)
+        self.membership = self._membership_of(item, level, selection.left_by(said, session.selection))
 
-    def _membership_of(self, item: pytest.Item, level: str, said: markers.Agreement) -> Membership | None:
+    def _membership_of(self, item: pytest.Item, level: str, expected: list[str]) -> Membership | None:
         from pytest_wasmer import selection
 
-        variant = selection.variant_of(item)
-        expected = selection.left_to(item, self._session.selection, self._session.registry.names)
+        variant, agreement = selection.variant_of(item), self._agreement
         if variant not in expected:
             return None
         return {
             "group": selection.group_of(item.nodeid, variant),
             "variant": variant,
             "expected": expected,
-            "level": (level == "strict", said.memory, said.globals, said.host_calls) if level != "off" else None,
-            "exempt": str(said) if said.exempts else "",
+            "level": (level == "strict", agreement.memory, agreement.globals, agreement.host_calls)
+            if level != "off"
+            else None,
+            "exempt": str(agreement) if agreement.exempts else "",
             "observed": b"",
             "golden": None,
         }
@@ -107,4 +111,4 @@ class Observing:
         """After a test that passed. Fails it where its golden says something else."""
         __tracebackhide__ = True
         if GOLDEN in getattr(item, "fixturenames", ()):
-            self._session.goldens.check(item, self.membership)
+            self._session.goldens.check(item, self.membership, self._agreement)

@@ -107,17 +107,16 @@ def parametrize(metafunc: pytest.Metafunc, selection: Callable[[], Selection], k
         return
     item = metafunc.definition
     _refuse_overrides(metafunc)
-    restrictions, xfails = markers.restrictions(item, known), markers.xfails(item, known)
-    markers.check(item)
+    said = markers.said(item, known)
     chosen = selection()
     if not chosen.names:
         raise pytest.Collector.CollectError(no_backend(chosen))
     params = []
     for shown in chosen.variants:
         name = backend_in(shown)
-        marks = [pytest.mark.skip(reason=str(rule)) for rule in restrictions if rule.excludes(name)][:1]
-        if name in xfails:
-            marks.append(pytest.mark.xfail(reason=xfails[name], strict=True))
+        marks = [pytest.mark.skip(reason=str(rule)) for rule in said.restrictions if rule.excludes(name)][:1]
+        if name in said.xfails:
+            marks.append(pytest.mark.xfail(reason=said.xfails[name], strict=True))
         params.append(pytest.param(shown, id=shown, marks=marks))
     metafunc.parametrize(FIXTURE, params, indirect=True, scope="session")
 
@@ -147,9 +146,15 @@ def asks_all(item: pytest.Item) -> bool:
 
 
 def left_to(item: pytest.Item, selection: Selection, known: Sequence[str]) -> list[str]:
-    """Of what is selected, what the markers of a test leave."""
-    rules = markers.restrictions(item, known)
-    return [name for name in selection.variants if not any(rule.excludes(backend_in(name)) for rule in rules)]
+    """Of what is selected, what the markers of a test leave. Raises CollectError for wrong ones."""
+    return left_by(markers.said(item, known), selection)
+
+
+def left_by(said: markers.Said, selection: Selection) -> list[str]:
+    """Of what is selected, what markers leave."""
+    return [
+        name for name in selection.variants if not any(rule.excludes(backend_in(name)) for rule in said.restrictions)
+    ]
 
 
 def only_variant(item: pytest.Item, selection: Selection, known: Sequence[str]) -> str:
@@ -169,7 +174,7 @@ def only_variant(item: pytest.Item, selection: Selection, known: Sequence[str]) 
 
 def nothing_left(item: pytest.Item, selection: Selection, known: Sequence[str]) -> str:
     """Why a test is skipped whose markers leave nothing of what is selected."""
-    return f"{markers.restrictions(item, known)[0]} (selected: {', '.join(selection.names)})"
+    return f"{markers.said(item, known).restrictions[0]} (selected: {', '.join(selection.names)})"
 
 
 def _choice_text(item: pytest.Item, left: Sequence[str]) -> str:
@@ -206,7 +211,7 @@ def mark_unparametrized(
             _skip_without_backend(item, selection(), known())
         elif item.get_closest_marker("wasm_xfail") is not None:
             left = left_to(item, selection(), known())
-            reason = markers.xfails(item, known()).get(backend_in(left[0])) if len(left) == 1 else None
+            reason = markers.said(item, known()).xfails.get(backend_in(left[0])) if len(left) == 1 else None
             if reason:
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
@@ -215,7 +220,7 @@ def _skip_without_backend(item: pytest.Item, selection: Selection, known: Sequen
     try:
         left = left_to(item, selection, known)
     except pytest.Collector.CollectError:
-        return  # too late to be one: see `refuse_wrong_markers`
+        return  # too late to be one: see `said_late`
     if not left:
         item.add_marker(pytest.mark.skip(reason=nothing_left(item, selection, known)))
 
@@ -223,22 +228,21 @@ def _skip_without_backend(item: pytest.Item, selection: Selection, known: Sequen
 def _mark_late(item: pytest.Item, backend: str, known: Sequence[str]) -> None:
     """Markers that `parametrize` could not see: of `pytest.param`, or added by hooks."""
     try:
-        excluding = [rule for rule in markers.restrictions(item, known) if rule.excludes(backend)]
-        reason = markers.xfails(item, known).get(backend)
+        said = markers.said(item, known)
     except pytest.Collector.CollectError:
-        return  # too late to be one: see `refuse_wrong_markers`
+        return  # too late to be one: see `said_late`
+    excluding = [rule for rule in said.restrictions if rule.excludes(backend)]
+    reason = said.xfails.get(backend)
     if excluding and item.get_closest_marker("skip") is None:
         item.add_marker(pytest.mark.skip(reason=str(excluding[0])))
     if reason and not any(mark.kwargs.get("reason") == reason for mark in item.iter_markers("xfail")):
         item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
-def refuse_wrong_markers(item: pytest.Item, known: Sequence[str]) -> None:
-    """Fail a test whose late markers are wrong."""
+def said_late(item: pytest.Item, known: Sequence[str]) -> markers.Said:
+    """What the markers of a test say that is about to run. Fails it for late ones that are wrong."""
     try:
-        markers.restrictions(item, known)
-        markers.xfails(item, known)
-        markers.check(item)
+        return markers.said(item, known)
     except pytest.Collector.CollectError as error:
         pytest.fail(str(error), pytrace=False)
 

@@ -50,7 +50,7 @@ class WasmSession:
         self.begun = False
         self.header_shown = False
         self._common: dict[str, Facts] = {}
-        # The variant of the last test that said it by marker, see `unparametrized_variant`.
+        # The variant of the last test that said it by marker, see `variant`.
         self._said: str | None = None
         # The last test that had to be asked for it.
         self._asked: pytest.Item | None = None
@@ -162,12 +162,15 @@ class WasmSession:
 
         return self.registry.spec(backend_in(variant))._replace(name=variant)
 
-    def unparametrized_variant(self) -> str:
-        """What the running test runs on, which has no parameter for it. Fails or skips the test."""
+    def variant(self) -> str:
+        """What the running test runs on: its parameter, or the only one left. Fails or skips the test."""
         from pytest_wasmer import selection
 
         if self.item is None:
             pytest.fail(f"{FIXTURE} is used outside a test", pytrace=False)
+        said = selection.variant_of(self.item)
+        if said is not None:
+            return said
         self.begin()
         self._asked = self.item
         self._said = None
@@ -215,13 +218,13 @@ class WasmSession:
             self._remaking.let_go(ALL)
         if self._is_of_another_backend(item):
             self._remaking.let_go(FIXTURE)
-        selection.refuse_wrong_markers(item, self.registry.names)
+        said = selection.said_late(item, self.registry.names)
         if self.goldens.is_stale(item):
             self._remaking.let_go(GOLDEN)
-        limits = self._bounds.begin(item, lambda: bool(self._variant_of(item) or self.together.asked_by(item)))
+        limits = self._bounds.begin(said, lambda: bool(self._variant_of(item) or self.together.asked_by(item)))
         if self.started:
             self.pool.limit(limits)
-        self.observing.begin(item)
+        self.observing.begin(item, said)
 
     def _is_of_another_backend(self, item: pytest.Item) -> bool:
         """Whether a test must not get the `wasm_backend` that there is.

@@ -32,8 +32,7 @@ def check(metafunc: pytest.Metafunc, selection: Callable[[], Selection], known: 
             f"{item.nodeid} uses {ALL} and {_users(metafunc)}: {ALL} asks all backends in one test, which cannot run "
             f"on each backend, too\nMake two tests of it, or make all its instances by {ALL}(source, imports)."
         )
-    markers.restrictions(item, known)
-    check_markers(item)
+    check_markers(item, known)
     if not selection().names:
         raise pytest.Collector.CollectError(no_backend(selection()))
 
@@ -51,19 +50,20 @@ def _users(metafunc: pytest.Metafunc) -> str:
     return ours[0] + (f" (through {', '.join(through)})" if through else "")
 
 
-def check_markers(item: pytest.Item | pytest.Function) -> None:
-    """Raises CollectError for a marker that makes sense for a test on each backend only."""
+def check_markers(item: pytest.Item | pytest.Function, known: Sequence[str]) -> markers.Said:
+    """What they say. Raises CollectError for wrong ones, and what makes sense for a test on each backend only."""
     if item.get_closest_marker("wasm_xfail") is not None:
         raise pytest.Collector.CollectError(
             f"marker wasm_xfail of {item.nodeid}: it names backends, and a test that uses {ALL} runs once\n"
             'Say @pytest.mark.xfail(raises=Divergence, strict=True, reason="...").'
         )
-    markers.check(item)
-    if not markers.agreement(item).host_calls:
+    said = markers.said(item, known)
+    if not said.agreement.host_calls:
         raise pytest.Collector.CollectError(
             f"marker wasm_agree of {item.nodeid}: with {ALL} a host call is made once, for all backends: they must "
             "agree on it\nLeave out host_calls=False."
         )
+    return said
 
 
 # Running
@@ -88,7 +88,7 @@ class Together:
         try:
             return left_to(item, self._session.selection, self._session.registry.names)
         except pytest.Collector.CollectError:
-            return []  # see `selection.refuse_wrong_markers`
+            return []  # see `selection.said_late`
 
     def said_of(self, asked: Sequence[str]) -> str:
         """What the summary says of the running test."""
@@ -106,10 +106,10 @@ class Together:
         if asked is None:
             return False
         try:
-            check_markers(item)
+            said = check_markers(item, self._session.registry.names)
         except pytest.Collector.CollectError as error:
             pytest.fail(str(error), pytrace=False)
-        self._level = markers.agreement(item).level or self._session.settings.agree.value
+        self._level = said.agreement.level or self._session.settings.agree.value
         for connection in self._connections.values():
             connection.lockstep.level = self._level
         before, self._served = self._served, asked

@@ -21,7 +21,7 @@ from pytest_wasmer.checking import CI_VARIABLES
 from pytest_wasmer.engines import interpreter
 from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, BackendSpec, Registry
 from pytest_wasmer.runtime.pool import EnginePool
-from pytest_wasmer.settings import INI_ONLY, OPTIONS, PYTHON
+from pytest_wasmer.settings import INI_ONLY, ISOLATION, NONE, OPTIONS, PYTHON
 from tests import fake_engine
 
 for _found in pkgutil.walk_packages(pytest_wasmer.__path__, "pytest_wasmer."):
@@ -176,7 +176,14 @@ def native(compiler: str, isolation: str, pool: EnginePool, cache: Path) -> Conn
 
 
 @pytest.fixture
-def fakes(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A project in which fake-a, fake-b and fake-c can be selected, and `fake_engine` imported."""
+def fakes(
+    pytester: pytest.Pytester, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> pytest.Pytester:
+    """A project in which fake-a, fake-b and fake-c can be selected, and `fake_engine` imported.
+
+    They run in the test process, in half the time, unless a test is marked: `processes`.
+    """
     pytester.makeconftest(FAKE_CONFTEST.format(here=str(HERE), names=fake_engine.NAMES))
+    if request.node.get_closest_marker("processes") is None:
+        monkeypatch.setenv(ISOLATION.variable, NONE)
     return pytester

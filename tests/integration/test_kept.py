@@ -56,6 +56,7 @@ def test_what_a_global_keeps_is_refused(
     result.stdout.fnmatch_lines([f"E *WrongBackend: {about}: it was made on fake-a, this test runs on fake-b"])
 
 
+@pytest.mark.processes
 def test_a_module_of_a_lost_process_is_asked_in_tests_of_its_backend(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(
         test_it=MODULE
@@ -130,6 +131,7 @@ ASKING = """
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("more", ["", ", autouse=True"], ids=["named", "autouse"])
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
 def test_fixtures_that_ask_by_name_are_made_anew(fakes: pytest.Pytester, scope: str, more: str) -> None:
@@ -175,6 +177,7 @@ def test_fixtures_that_ask_by_name_are_made_once_per_backend(fakes: pytest.Pytes
     fakes.runpytest(*TWO).assert_outcomes(passed=6)
 
 
+@pytest.mark.processes
 def test_other_fixtures_that_ask_by_name_are_left_alone(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(
         test_it=MODULE

@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import needs_wheels
 from tests.integration.test_markers import outcomes
 
+pytestmark = pytest.mark.processes
+
 TWO = "--wasm-backends=fake-a,fake-b"
 MODULE = """
     import pytest

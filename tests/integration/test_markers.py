@@ -138,6 +138,7 @@ def test_xfail_is_strict(fakes: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*XPASS(strict)*mended upstream*", "XFAIL *test_known[[]fake-b[]] - wasmer#1*"])
 
 
+@pytest.mark.processes
 def test_xfail_does_not_hide_a_lost_process_or_a_missing_module(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(
         MODULE

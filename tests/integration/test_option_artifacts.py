@@ -87,6 +87,7 @@ def test_both_stores_for_the_reloaded_ones(fakes: pytest.Pytester) -> None:
     assert counts(fakes.runpytest(ONE)) == (0, 2, 0), "the same entries serve runs without variants"
 
 
+@pytest.mark.processes
 def test_precedence_is_command_line_environment_ini(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.makepyfile(SUITE)
     fakes.makeini("[pytest]\nwasm_backends = fake-a\nwasm_artifacts = fresh")
@@ -326,6 +327,7 @@ def test_the_three_compilers_compile_once(pytester: pytest.Pytester) -> None:
         assert [counts(result, name) for name in ("singlepass", "cranelift", "llvm")] == [expected] * 3
 
 
+@pytest.mark.processes
 def test_lines_to_type_name_the_backend(fakes: pytest.Pytester) -> None:
     """Neither markers nor --wasm-backends know variants."""
     fakes.makepyfile(

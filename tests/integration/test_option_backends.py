@@ -37,6 +37,7 @@ def test_the_backend_is_in_the_id_also_if_it_is_the_only_one(fakes: pytest.Pytes
     result.stdout.re_match_lines([r".*::test_add\[fake-c\] PASSED.*"])
 
 
+@pytest.mark.processes
 def test_precedence_is_command_line_environment_ini(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.makepyfile(TEST)
     fakes.makeini("[pytest]\nwasm_backends = fake-a fake-b")
@@ -147,6 +148,7 @@ def test_no_working_backend_is_an_error_never_a_green_run(pytester: pytest.Pytes
     )
 
 
+@pytest.mark.processes
 def test_a_suite_without_wasm_shows_nothing(fakes: pytest.Pytester) -> None:
     fakes.makepyfile("def test_nothing(): pass")
     result = fakes.runpytest()

@@ -24,6 +24,8 @@ from tests.integration.workbench import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.processes
+
 ONE, TWO = "--wasm-backends=fake-a", "--wasm-backends=fake-a,fake-b"
 # A compile takes long enough for others to come meanwhile.
 SLOW = """

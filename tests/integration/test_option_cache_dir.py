@@ -31,6 +31,7 @@ def test_the_default_is_the_user_s_cache_directory(fakes: pytest.Pytester, tmp_p
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
+@pytest.mark.processes
 def test_a_relative_path_starts_from_rootdir(fakes: pytest.Pytester, tmp_path: Path) -> None:
     folder = fakes.mkdir("below")
     folder.joinpath("test_it.py").write_text("\n".join(line[4:] for line in SUITE.splitlines()))
@@ -60,6 +61,7 @@ def test_a_tilde_is_the_home_directory(fakes: pytest.Pytester, tmp_path: Path, m
     assert len(stored(tmp_path / "home" / "store")) == 2
 
 
+@pytest.mark.processes
 def test_precedence_is_command_line_environment_ini(
     fakes: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import WHEELS_HERE, needs_wheels, needs_wheels_here
 
+pytestmark = pytest.mark.processes
+
 WHERE = """
     import os
     from fake_engine import module, function

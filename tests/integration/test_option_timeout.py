@@ -11,6 +11,8 @@ from pytest_wasmer.runtime.watchdog import Limit, Limits
 from tests.conftest import needs_wheels
 from tests.integration.test_markers import outcomes
 
+pytestmark = pytest.mark.processes
+
 ONE = "--wasm-backends=fake-a"
 TWO = "--wasm-backends=fake-a,fake-b"
 MODULE = """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.integration.test_markers import outcomes
 
-if TYPE_CHECKING:
-    import pytest
+pytestmark = pytest.mark.processes
 
 TWO = "--wasm-backends=fake-a,fake-b"
 ODD = """

@@ -15,6 +15,8 @@ from tests.conftest import needs_wheels
 from tests.fake_engine import module
 from tests.integration.test_markers import outcomes
 
+pytestmark = pytest.mark.processes
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds what another process takes")
 GROWS = """
     import pytest

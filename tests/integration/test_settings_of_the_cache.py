@@ -222,6 +222,7 @@ def test_they_are_no_options_but_in_the_help(fakes: pytest.Pytester) -> None:
         assert f"also: PYTEST_WASMER_{name[5:].upper()}" in text
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("source", ["ini", "environment"])
 def test_the_header_shows_them_where_they_are_given(
     fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, source: str

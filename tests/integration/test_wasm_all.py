@@ -14,6 +14,8 @@ from tests.integration.workbench import XDIST, rows
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.processes
+
 ALL = "--wasm-backends=fake-a,fake-b,fake-c"
 MODULE = """
     import pytest
