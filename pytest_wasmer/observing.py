@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_wasmer import selection
 from pytest_wasmer.fixtures import GOLDEN
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ class Observing:
 
     def begin(self, item: pytest.Item, said: markers.Said) -> None:
         """Also of a test that is not compared: what it does to shared instances is their history."""
-        from pytest_wasmer import selection
-
         self.membership = None
         self._agreement = said.agreement
         session = self._session
@@ -76,8 +75,6 @@ class Observing:
         self.membership = self._membership_of(item, level, selection.left_by(said, session.selection))
 
     def _membership_of(self, item: pytest.Item, level: str, expected: list[str]) -> Membership | None:
-        from pytest_wasmer import selection
-
         variant, agreement = selection.variant_of(item), self._agreement
         if variant not in expected:
             return None

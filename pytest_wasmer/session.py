@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer import checking, settings
+from pytest_wasmer import checking, selection, settings
 from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN
 from pytest_wasmer.observing import Observing
 from pytest_wasmer.remaking import Remaking
@@ -49,7 +49,7 @@ class WasmSession:
         #: Whether there is a test with Wasm.
         self.begun = False
         self.header_shown = False
-        self._common: dict[str, Facts] = {}
+        self._common: dict[tuple[str | None, str], Facts] = {}
         # The variant of the last test that said it by marker, see `variant`.
         self._said: str | None = None
         # The last test that had to be asked for it.
@@ -80,8 +80,6 @@ class WasmSession:
 
     @cached_property
     def selection(self) -> Selection:
-        from pytest_wasmer import selection
-
         codes = (FRESH, RELOADED) if self.settings.artifacts.value == "both" else ("",)
         chosen = selection.select(self.settings.backends, self.registry, codes)
         if self.settings.isolation.value == "none":
@@ -164,8 +162,6 @@ class WasmSession:
 
     def variant(self) -> str:
         """What the running test runs on: its parameter, or the only one left. Fails or skips the test."""
-        from pytest_wasmer import selection
-
         if self.item is None:
             pytest.fail(f"{FIXTURE} is used outside a test", pytrace=False)
         said = selection.variant_of(self.item)
@@ -179,8 +175,6 @@ class WasmSession:
 
     def _variant_of(self, item: pytest.Item) -> str | None:
         """What a test runs on, once it has asked for it."""
-        from pytest_wasmer import selection
-
         if FIXTURE in getattr(item, "fixturenames", ()) or self._asked is item:
             return selection.variant_of(item) or self._said
         return None
@@ -209,8 +203,6 @@ class WasmSession:
 
     def before(self, item: pytest.Item) -> None:
         """A test that cannot be parametrized must not get the cached backend, or failure, of the one before."""
-        from pytest_wasmer import selection
-
         if self.started:
             self.pool.settle()
         self.renew_fixtures()
@@ -231,8 +223,6 @@ class WasmSession:
 
         pytest makes it anew when it comes to it, which is too late for what was already given to the test.
         """
-        from pytest_wasmer import selection
-
         request = self._remaking.request_of(FIXTURE)
         if request is None:
             return False
@@ -249,8 +239,6 @@ class WasmSession:
             self.together.only(variants)
 
     def _variants_said_by(self, item: pytest.Item) -> list[str] | None:
-        from pytest_wasmer import selection
-
         variant, asked = self._variant_of(item), self.together.asked_by(item)
         if variant is not None or asked is not None:
             return asked if variant is None else [variant]
@@ -288,7 +276,6 @@ class WasmSession:
         """
         if not self.started:
             return {}, []
-        self.pool.settle()
         outputs, losses = self.pool.take()
         self._stale = self._stale or bool(losses)
         self.modules.crashes.note(losses, item.nodeid)
@@ -304,19 +291,21 @@ class WasmSession:
         if variant is None and asked is None:
             return None
         at_once = "" if asked is None else self.together.said_of(asked)
-        nothing: Facts = {
-            "variant": variant or ALL_AT_ONCE,
-            "at_once": at_once,
-            "loadings": {},
-            "warnings": [],
-            "membership": None,
-        }
+        # Reports live as long as the session: most share one object.
+        nothing = self._common.get((variant, at_once))
+        if nothing is None:
+            nothing = self._common[variant, at_once] = {
+                "variant": variant or ALL_AT_ONCE,
+                "at_once": at_once,
+                "loadings": {},
+                "warnings": [],
+                "membership": None,
+            }
         loadings, warnings = self.modules.take() if self.started else ({}, [])
         membership = self.observing.membership if when == "teardown" else None
         if loadings or warnings or membership:
             return {**nothing, "loadings": loadings, "warnings": warnings, "membership": membership}
-        # Reports live as long as the session: most share one object.
-        return self._common.setdefault(f"{variant} {at_once}", nothing)
+        return nothing
 
     @cached_property
     def tally(self) -> Tally:

