@@ -45,13 +45,14 @@ class DirectConnection(Connection):
         self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str
     ) -> Callable[[Values], Values]:
         call = self._executor.caller(handle)
-        run, releases, thread = self._run, self.releases, self._thread
+        run, releases, hosts, thread = self._run, self.releases, self.hosts, self._thread
 
         def direct(values: Values) -> Values:
             __tracebackhide__ = True
             if self.test_runs_on:
                 self.refuse_other_test(about)
-            if releases or get_ident() != thread:
+            # In nested calls releases have to wait, and each frame counts.
+            if (releases and not hosts.depth) or get_ident() != thread:
                 return run(call, values)  # type: ignore[no-any-return]
             try:
                 return call(values)

@@ -74,6 +74,19 @@ def test_beyond_it_is_a_recursion_error_that_says_so(native: Connection) -> None
     assert exports[0].go(5) == 5
 
 
+def test_to_depth_100_while_something_is_to_be_released(native: Connection) -> None:
+    """Which has to wait until no call is under way, and must not cost frames meanwhile."""
+    exports: list[Any] = []
+
+    def down(depth: int) -> int:
+        if depth == NESTING_LIMIT - 1:
+            make(native, WAT, {"env": {"down": down}})
+        return int(exports[0].go(depth - 1)) + 1 if depth else 0
+
+    exports.append(make(native, WAT, {"env": {"down": down}}).exports)
+    assert exports[0].go(NESTING_LIMIT - 1) == NESTING_LIMIT - 1
+
+
 FAKE = fake_engine.module(
     {"go": function("i32 -> i32", [["host", 0]]), "memory": memory(1)}, [("env", "down", ["func", ["i32"], ["i32"]])]
 )
