@@ -26,9 +26,12 @@ from tests import fake_engine
 
 for _found in pkgutil.walk_packages(pytest_wasmer.__path__, "pytest_wasmer."):
     import_module(_found.name)
+# What these import when they need it.
+for _needed in ("doctest", "filelock", "xdist.plugin", "xdist.dsession", "xdist.workermanage"):
+    import_module(_needed)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from pytest_wasmer.runtime.connection import Connection
 
@@ -90,6 +93,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Each run within a test ends with five collections of garbage, which need not look at thousands of tests."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Nor at what the tests of other files have left."""
+    result = yield
+    if nextitem is not None and nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+    return result
 
 
 @pytest.fixture(scope="session", autouse=True)
