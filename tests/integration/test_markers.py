@@ -165,6 +165,7 @@ def test_xfail_does_not_hide_a_lost_process_or_a_missing_module(fakes: pytest.Py
     result.stdout.fnmatch_lines_random(["E *EngineLost: the fake-b engine process was lost: killed by SIGKILL"])
 
 
+@pytest.mark.processes
 def test_markers_are_registered(fakes: pytest.Pytester) -> None:
     result = fakes.runpytest("--markers")
     result.stdout.fnmatch_lines(

@@ -104,6 +104,7 @@ def test_an_id_runs_one_test(fakes: pytest.Pytester) -> None:
     fakes.runpytest(TWO, "test_one.py::test_add[fake-b-3]").assert_outcomes(passed=1)
 
 
+@pytest.mark.processes
 def test_a_suite_without_wasm_keeps_its_order(fakes: pytest.Pytester) -> None:
     """A plugin's own order across files stays: only files with Wasm tests are drawn together."""
     fakes.makepyfile(test_a="def test_1(): pass\ndef test_2(): pass", test_b="def test_3(): pass")

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ALL = "--wasm-backends=fake-a,fake-b,fake-c"
 # Each example is written down by backend.
@@ -24,16 +29,19 @@ MODULE = """
 
 
 @pytest.fixture
-def project(fakes: pytest.Pytester) -> pytest.Pytester:
+def project(fakes: pytest.Pytester) -> Iterator[pytest.Pytester]:
     fakes.makeini("[pytest]\naddopts = -p hypothesispytest")
-    return fakes
+    set_hypothesis_home_dir(fakes.path / ".hypothesis")
+    yield fakes
+    set_hypothesis_home_dir(None)
 
 
 def run(project: pytest.Pytester, test: str, *options: str) -> tuple[pytest.RunResult, dict[str, dict[str, list[str]]]]:
     """The result, and by test and backend what it was called with."""
     project.makepyfile(test_it=MODULE + test)
     Path(project.path, "examples.txt").unlink(missing_ok=True)
-    result = project.runpytest_subprocess(ALL, *options)
+    # Options of Hypothesis hold for the rest of a process.
+    result = (project.runpytest_subprocess if options else project.runpytest_inprocess)(ALL, *options)
     examples: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for line in Path(project.path, "examples.txt").read_text().splitlines():
         backend, name, number = line.split()

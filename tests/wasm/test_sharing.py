@@ -14,7 +14,7 @@ from pytest_wasmer.wasm.memory import Memory
 from pytest_wasmer.wasm.traps import Trap, TrapKind
 from pytest_wasmer.wasm.variables import Global, Table
 from tests import fake_engine
-from tests.conftest import FAKES, needs_wheels
+from tests.conftest import FAKES, skip_without_wheels
 from tests.fake_engine import function
 from tests.wasm.workbench import load, make
 
@@ -397,8 +397,8 @@ def test_what_belongs_to_another_backend_is_refused(pool: EnginePool, isolation:
     )
 
 
-@needs_wheels
-def test_what_belongs_to_another_compiler_is_refused(pool: EnginePool, cache: Path) -> None:
+def test_what_belongs_to_another_compiler_is_refused(pool: EnginePool, cache: Path, isolation: str) -> None:
+    skip_without_wheels(isolation)
     registry = Registry([], cache)
     singlepass, llvm = (pool.connection(registry.spec(name)) for name in ("singlepass", "llvm"))
     library = make(singlepass, LIBRARY)
