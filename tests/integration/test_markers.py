@@ -109,14 +109,18 @@ WRONG = "marker of test_wrong.py::test_it: "
         ("wasm_memory_limit(1.5)", f"{WRONG}size is a number of bytes, or a str such as '64 MiB', not 1.5"),
     ],
 )
-@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "1")], ids=["alone", "xdist"])
-def test_wrong_arguments_are_collection_errors(
-    fakes: pytest.Pytester, marker: str, message: str, workers: tuple[str, ...]
-) -> None:
+def test_wrong_arguments_are_collection_errors(fakes: pytest.Pytester, marker: str, message: str) -> None:
     fakes.makepyfile(test_wrong=f"import pytest\n@pytest.mark.{marker}\ndef test_it(wasm_backend): pass")
-    result = fakes.runpytest(RUN, *workers)
-    assert result.ret == (1 if workers else pytest.ExitCode.INTERRUPTED)
+    result = fakes.runpytest(RUN)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
     assert message in result.stdout.lines
+
+
+def test_wrong_arguments_are_collection_errors_of_workers_of_xdist(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(test_wrong="import pytest\n@pytest.mark.wasm_timeout()\ndef test_it(wasm_backend): pass")
+    result = fakes.runpytest(RUN, "-p", "xdist", "-n", "1")
+    assert result.ret == 1
+    assert f"{WRONG}say what it limits: wasm_timeout(2), or wasm_timeout(compile=60)" in result.stdout.lines
 
 
 def test_xfail_is_strict(fakes: pytest.Pytester) -> None:

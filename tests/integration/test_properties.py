@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ MODULE = """
 def project(fakes: pytest.Pytester) -> Iterator[pytest.Pytester]:
     fakes.makeini("[pytest]\naddopts = -p hypothesispytest")
     set_hypothesis_home_dir(fakes.path / ".hypothesis")
+    profile = settings.get_current_profile_name()
+    settings.load_profile("default")  # on CI there is no database
     yield fakes
+    settings.load_profile(profile)
     set_hypothesis_home_dir(None)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Decoder = Callable[[bytes], Any]
 
-hostile = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+hostile = settings(max_examples=12, deadline=None, derandomize=True, database=None)
 
 SIGNATURES = [(), ("i32",), ("i64", "f32"), ("v128", "i32"), ("f64",) * 3]
 DESCRIPTION = (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST, Executor
 
-property_settings = settings(max_examples=30, deadline=None, derandomize=True, database=None)
+property_settings = settings(max_examples=12, deadline=None, derandomize=True, database=None)
 
 handles = st.integers(0, 2**32 - 1)
 sizes = st.integers(0, 2**64 - 1)
