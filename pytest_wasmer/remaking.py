@@ -57,6 +57,7 @@ class Remaking:
         if not self._built.isdisjoint(names):
             due += self._askers.items()
             self._askers.clear()
-        with ExitStack() as last_first:
-            for fixturedef, request in due:
-                last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]
+        if due:
+            with ExitStack() as last_first:
+                for fixturedef, request in due:
+                    last_first.callback(fixturedef.finish, request)  # type: ignore[arg-type]

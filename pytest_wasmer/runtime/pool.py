@@ -95,8 +95,11 @@ class EnginePool:
     def only(self, backends: Collection[str] | None) -> None:
         """While a test of those backends runs the other engines refuse requests. None: nothing is refused."""
         self._running = backends
-        for connection in (*self._connections.values(), *self._lost):
+        for connection in self._connections.values():
             self._tell(connection)
+        if self._lost:
+            for connection in self._lost:
+                self._tell(connection)
 
     def record(self, backend: str | None, recorder: Recorder | None) -> None:
         """What objects on that backend (None: on any) do is taken down from now on."""

@@ -260,8 +260,8 @@ class _Capture:
         self._taken = 0
 
     def take(self) -> str:
-        size = os.fstat(self.descriptor).st_size
-        if size == self._taken:  # most often
+        size = os.lseek(self.descriptor, 0, os.SEEK_END)  # quicker than fstat, once a phase of each test
+        if size == self._taken:
             return ""
         text = self._read(max(self._taken, size - OUTPUT_LIMIT), size)
         self._taken = size
