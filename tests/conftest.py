@@ -31,7 +31,7 @@ for _needed in ("doctest", "filelock", "xdist.plugin", "xdist.dsession", "xdist.
     import_module(_needed)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from pytest_wasmer.runtime.connection import Connection
 
@@ -88,21 +88,11 @@ def pytest_wasmer_backends(config):
 """
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Each run within a test ends with five collections of garbage, which need not look at thousands of tests."""
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects() -> None:
+    """Each run within a test ends with five collections of garbage, which need not look at all that tests leave."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-    """Nor at what the tests of other files have left."""
-    result = yield
-    if nextitem is not None and nextitem.path != item.path:
-        gc.collect()
-        gc.freeze()
-    return result
 
 
 @pytest.fixture(scope="session", autouse=True)
