@@ -48,6 +48,33 @@ def test_only_the_crashing_test_fails_and_says_all(fakes: pytest.Pytester) -> No
     assert lines[-1] == ("    The next test gets a new process. This backend alone: pytest --wasm-backends=fake-b")
 
 
+def test_a_death_after_the_last_call_is_that_test_s(fakes: pytest.Pytester) -> None:
+    """Whatever killed it, and although the test asked for nothing more."""
+    fakes.makepyfile(
+        test_it=MODULE
+        + """
+    import os
+    import time
+
+    def test_dies(wasm_instance, request):
+        from pytest_wasmer import plugin
+
+        session = request.config.stash[plugin.WASM].session
+        assert wasm_instance(WASM).exports.add(1, 2) == 3
+        pid = session.connection("fake-a").pid
+        os.kill(pid, 9)
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.01)
+
+    def test_after(wasm_instance):
+        assert wasm_instance(WASM).exports.add(1, 2) == 3
+    """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a", "-v")
+    assert outcomes(result) == {"test_dies[fake-a]": "FAILED", "test_after[fake-a]": "PASSED"}
+    result.assert_outcomes(passed=1, failed=1)
+
+
 def test_fixtures_of_wider_scope_are_made_anew(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(
         test_it=MODULE

@@ -142,6 +142,21 @@ def test_xfail_is_strict(fakes: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*XPASS(strict)*mended upstream*", "XFAIL *test_known[[]fake-b[]] - wasmer#1*"])
 
 
+def test_the_nearest_xfail_of_a_backend_counts(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        MODULE
+        + """
+    @pytest.mark.wasm_xfail(**{"fake-b": "of the class"})
+    class TestIt:
+        @pytest.mark.wasm_xfail(**{"fake-b": "of the test"})
+        def test_known(self, wasm_instance):
+            assert wasm_instance(WASM).exports.odd() == 42
+    """
+    )
+    result = fakes.runpytest(RUN, "-rx")
+    result.stdout.fnmatch_lines(["XFAIL *test_known[[]fake-b[]] - of the test*"])
+
+
 @pytest.mark.processes
 def test_xfail_does_not_hide_a_lost_process_or_a_missing_module(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.conftest import WHEELS_HERE, needs_wheels, needs_wheels_here
+from tests.integration.workbench import assert_warned_once
 
 pytestmark = pytest.mark.processes
 
@@ -91,13 +92,7 @@ def test_a_timeout_beside_it_on_the_command_line_is_refused(fakes: pytest.Pytest
         "Leave one of them out; pytest-timeout limits whole tests.",
     ]
     arguments = ("--wasm-isolation=none", "--wasm-timeout=0", "-W", "default")
-    assert_warned_once(fakes.runpytest("--wasm-backends=fake-a", *arguments))
-
-
-def assert_warned_once(result: pytest.RunResult) -> None:
-    """Older pytests have warnings of their own."""
-    assert result.parseoutcomes()["passed"] == 3
-    assert result.stdout.str().count("PytestWarning: ") == 1
+    assert_warned_once(fakes.runpytest("--wasm-backends=fake-a", *arguments), passed=3)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +110,7 @@ def test_limits_from_elsewhere_are_warned_of_once(
     fakes.makeini(f"[pytest]\n{ini}")
     fakes.makepyfile(LIMITED)
     result = fakes.runpytest("--wasm-backends=fake-a", "-W", "default", *arguments)
-    assert_warned_once(result)
+    assert_warned_once(result, passed=3)
     result.stdout.fnmatch_lines(
         [
             f"*PytestWarning: {sources}: without effect, since with --wasm-isolation=none native code runs in the test "

@@ -1,4 +1,4 @@
-"""What the tests of artifacts share: a suite, a store of its own, and the summary as numbers."""
+"""What these tests share: a suite, a store of its own, the summary as numbers, what was warned of."""
 
 from __future__ import annotations
 
@@ -103,3 +103,9 @@ def remarks(result: pytest.RunResult) -> list[str]:
 def stored(folder: Path) -> list[Path]:
     """The artifact files below a directory."""
     return sorted(folder.rglob("*.artifact"))
+
+
+def assert_warned_once(result: pytest.RunResult, *, passed: int) -> None:
+    """Older pytests have warnings of their own."""
+    assert result.parseoutcomes()["passed"] == passed
+    assert result.stdout.str().count("PytestWarning: ") == 1
