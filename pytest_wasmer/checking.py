@@ -42,7 +42,8 @@ def check(config: pytest.Config, settings: Settings) -> None:
 
 def refuse_timeout_without_isolation(settings: Settings) -> None:
     """Raises UsageError where both are on the command line; elsewhere one is for all runs, and this run is warned."""
-    if settings.isolation == (NONE, ISOLATION.flag) and settings.timeout.source == TIMEOUT.flag:
+    isolation = settings.isolation
+    if isolation.value == NONE and isolation.source == ISOLATION.flag and settings.timeout.source == TIMEOUT.flag:
         raise pytest.UsageError(
             f"{TIMEOUT.flag} ends the process that runs native code, and with {ISOLATION.flag}={NONE} that is the "
             "test process.\nLeave one of them out; pytest-timeout limits whole tests."

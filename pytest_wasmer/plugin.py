@@ -9,30 +9,17 @@ from __future__ import annotations
 import sys
 import time
 from importlib import import_module
-from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import pytest_wasmer.settings as settings  # `from pytest_wasmer import` asks for what tests use
+from pytest_wasmer.fixtures import ALL, FIXTURE, NAMES, Fixtures
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from importlib.machinery import ModuleSpec
 
     from pytest_wasmer.session import WasmSession
-
-
-class Plain:
-    """Loads this package as Python does, without pytest's rewriting of asserts, which triples the time of an import."""
-
-    @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        return PathFinder.find_spec(name, path) if name.startswith("pytest_wasmer.") else None
-
-
-sys.meta_path.insert(0, Plain)
-
-from pytest_wasmer import settings  # noqa: E402
-from pytest_wasmer.fixtures import ALL, FIXTURE, NAMES, plugin_of  # noqa: E402
 
 
 class Wasm:
@@ -42,17 +29,19 @@ class Wasm:
         self._config = config
         self.settings = settings.read(config)
         self.began = time.time()
-        #: The test that runs now.
+        #: The test that runs now, or ran last.
         self.item: pytest.Item | None = None
         #: Once there is one.
         self.session: WasmSession | None = None
 
     def need(self) -> WasmSession:
         if self.session is None:
+            from pytest_wasmer.run import Summary
             from pytest_wasmer.session import WasmSession
 
             self.session = WasmSession(self._config, self.settings, self.began)
             self.session.begin_test(self.item)
+            self._config.pluginmanager.register(Summary(self.session), "wasm-summary")
         return self.session
 
     def begin(self) -> WasmSession:
@@ -61,14 +50,14 @@ class Wasm:
         session.begin()
         return session
 
-    def begin_test(self, item: pytest.Item | None) -> None:
-        """What runs now; None between tests."""
+    def begin_test(self, item: pytest.Item) -> None:
+        """What runs now, and may be the first to ask for Wasm."""
         self.item = item
         if self.session is not None:
             self.session.begin_test(item)
 
 
-WASM = pytest.StashKey[Wasm]()
+WASM: pytest.StashKey[Wasm] = pytest.StashKey()
 SIGACTIONS = "pytest_wasmer.runtime.sigactions"
 
 
@@ -77,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    from pytest_wasmer import hookspecs
+    import pytest_wasmer.hookspecs as hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
 
@@ -89,8 +78,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.help or config.option.version:
         return
     wasm = config.stash[WASM] = Wasm(config)
-    config.pluginmanager.register(plugin_of(wasm.need), "wasm-fixtures")
-    config.pluginmanager.register(Summary(wasm), "wasm-summary")
     if wasm.settings.given:
         session = wasm.need()
         if wasm.settings.backends.given or wasm.settings.isolation.value == settings.NONE:
@@ -120,13 +107,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if wasm is not None:
         if session.config.hook.pytest_wasmer_backends.get_hookimpls():
             _ = wasm.need().registry  # a usage error now, not in the middle of collection
-        session.config.pluginmanager.register(Order(wasm), "wasm-order")
+        session.config.pluginmanager.register(Ordered(wasm), "wasm-fixtures")
 
 
-class Order:
-    """The order in which tests run, for what picks by it: --sw skips all that comes before the failed test."""
+class Ordered(Fixtures):
+    """The fixtures, and the order of tests for what picks by it: --sw skips all that comes before the failed test."""
 
     def __init__(self, wasm: Wasm) -> None:
+        super().__init__(wasm.need)
         self._wasm = wasm
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -141,7 +129,7 @@ class Order:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
     result = yield
     wasm = config.stash[WASM]
-    if (wasm.session and wasm.session.begun) or any(item.get_closest_marker("wasm_xfail") for item in items):
+    if (wasm.session and wasm.session.begun) or _one_has(items, "wasm_xfail"):
         from pytest_wasmer import selection
 
         session = wasm.need()
@@ -150,6 +138,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if session.begun and "hypothesis" in sys.modules:
             session.begin_properties(items)
     return result
+
+
+def _one_has(items: Sequence[pytest.Item], marker: str) -> bool:
+    """Whether a test has it. Looks at each class and module once: this is for suites without Wasm, too."""
+    parents = {parent for parent in {item.parent for item in items} if parent is not None}
+    above = {node for parent in parents for node in parent.listchain()}
+    return any(mark.name == marker for nodes in (items, above) for node in nodes for mark in node.own_markers)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -165,14 +160,9 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     return session.header() if wanted else []
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    wasm = item.config.stash[WASM]
-    wasm.begin_test(item)
-    try:
-        return (yield)
-    finally:
-        wasm.begin_test(None)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.config.stash[WASM].begin_test(item)
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
@@ -181,38 +171,10 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.Fix
         wasm.need().note_fixture(fixturedef, request)
 
 
-class Summary:
-    """Hooks that are needed also where no test is collected: on the controller of xdist."""
-
-    def __init__(self, wasm: Wasm) -> None:
-        self._wasm = wasm
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if hasattr(report, "wasm"):
-            self._wasm.need().take_report(report)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        if self._wasm.session is not None:
-            self._wasm.session.finish()
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        if self._wasm.session is not None:
-            self._wasm.session.take_output(getattr(node, "workeroutput", {}))
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """For workers of xdist."""
-        node.workerinput.update(self._wasm.need().workerinput())
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = self._wasm.session.summary() if self._wasm.session is not None else []
-        if lines:
-            terminalreporter.write_sep("=", "wasm backends")
-        for line in lines:
-            terminalreporter.write_line(line)
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """For workers of xdist."""
+    node.workerinput.update(node.config.stash[WASM].need().workerinput())
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,8 +1,8 @@
-"""The hooks around tests that only a suite with Wasm needs: registered when its first Wasm test is met."""
+"""The hooks that only a suite with Wasm needs: registered with the first need of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,8 +14,35 @@ if TYPE_CHECKING:
     from pytest_wasmer.session import WasmSession
 
 
+class Summary:
+    """What a run says: needed also where no test is collected, on the controller of xdist."""
+
+    def __init__(self, session: WasmSession) -> None:
+        self._session = session
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if hasattr(report, "wasm"):
+            self._session.take_report(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        self._session.finish()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._session.take_output(getattr(node, "workeroutput", {}))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        lines = self._session.summary()
+        if lines:
+            terminalreporter.write_sep("=", "wasm backends")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
 class Run:
-    """One per session."""
+    """What happens around tests, once there is one with Wasm."""
 
     def __init__(self, session: WasmSession) -> None:
         self._session = session
@@ -25,6 +52,14 @@ class Run:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._session.goldens.collected(session)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._session.begin_test(item)
+        try:
+            return (yield)
+        finally:
+            self._session.begin_test(None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

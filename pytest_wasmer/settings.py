@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 import pytest
 
@@ -138,11 +137,12 @@ MARKER_LINES = (
 )
 
 
-class Setting(NamedTuple):
+class Setting:
     """A value and where it is from: an option, a variable, an ini file, or "default"."""
 
-    value: str
-    source: str
+    def __init__(self, value: str, source: str) -> None:
+        self.value = value
+        self.source = source
 
     @property
     def given(self) -> bool:
