@@ -30,9 +30,10 @@ class Plain:
 sys.meta_path.insert(0, Plain)
 
 
-def __getattr__(name: str) -> Any:
-    return getattr(import_module("pytest_wasmer.public"), name)
+if not TYPE_CHECKING:
 
+    def __getattr__(name: str) -> Any:
+        return getattr(import_module("pytest_wasmer.public"), name)
 
-def __dir__() -> list[str]:
-    return [*globals(), *__getattr__("__all__")]
+    def __dir__() -> list[str]:
+        return [*globals(), *__getattr__("__all__")]
