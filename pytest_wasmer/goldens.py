@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from pytest_wasmer import selection
-from pytest_wasmer.agreement import golden
+from pytest_wasmer.agreement import FOLDER, golden
 from pytest_wasmer.agreement.groups import DIFFERENT, MISSING, REBUILT, SAME, test_name
 from pytest_wasmer.agreement.judge import AGREED, EXHAUSTED, UNKNOWN, Level, nothing_at_hand
 from pytest_wasmer.agreement.observe import Observation
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     Normalize = Callable[[str, list[Event]], list[Event]]
 
 LISTED = 10
-UNUSED = "wasm_unused"
 DEEP = "it exhausts the stack, at a depth that differs between compilers and machines"
 
 
@@ -56,22 +55,13 @@ class Goldens:
         self._settings = settings
         self._local = local
         self._normalize = normalizer(config)
-        # Whether the last test names the fixture.
-        self._named = False
-        #: Files some tests of which do not run.
-        self.deselected: set[Path] = set()
-        #: Files that no test uses, relative to rootdir.
-        self._unused: list[str] = []
+        #: Files that no test uses, relative to rootdir; all workers of xdist say the same.
+        self.unused: list[str] = []
 
     @cached_property
     def update(self) -> Update:
         """Used where reports arrive."""
         return Update(self._config.rootpath, self._settings.update.value, self._normalize, self._local())
-
-    def is_stale(self, item: pytest.Item) -> bool:
-        """Whether the fixture's value must go: where a test asks for it in passing it is made anew, and refused."""
-        before, self._named = self._named, uses(item)
-        return not before or not self._named
 
     def path(self, item: pytest.Item | None) -> Path:
         """Where the golden of the running test is. Fails the test if it cannot have one."""
@@ -91,28 +81,21 @@ class Goldens:
 
     # Goldens that no test uses
 
-    def collected(self, session: pytest.Session) -> None:
-        """Of tests that were not collected nothing can be said."""
+    def collected(self, session: pytest.Session, deselected: set[Path]) -> None:
+        """Of tests that were not collected nothing can be said. `deselected`: files some tests of which do not run."""
         if session.testsfailed or self._config.getoption("lf", False):
             return
         files = {item.path for item in session.items}
-        partial = self.deselected | partly_named(self._config.args, files)
-        self._unused = unused(session.items, partial, self._config.rootpath)
-
-    def workeroutput(self) -> dict[str, list[str]]:
-        """What a worker of xdist says when it ends; all say the same."""
-        return {UNUSED: self._unused}
-
-    def take_output(self, output: Mapping[str, list[str]]) -> None:
-        self._unused = output.get(UNUSED, self._unused)
+        partial = deselected | partly_named(self._config.args, files)
+        self.unused = unused(session.items, partial, self._config.rootpath)
 
     def lines(self) -> list[str]:
         """For the summary."""
-        if not self._unused:
+        if not self.unused:
             return self.update.lines()
-        shown = shlex.join(["rm", *self._unused[:LISTED]])
-        more = [f"    and {len(self._unused) - LISTED} more"] if len(self._unused) > LISTED else []
-        return [*self.update.lines(), f"wasm: {counted(len(self._unused), 'golden')} without a test: {shown}", *more]
+        shown = shlex.join(["rm", *self.unused[:LISTED]])
+        more = [f"    and {len(self.unused) - LISTED} more"] if len(self.unused) > LISTED else []
+        return [*self.update.lines(), f"wasm: {counted(len(self.unused), 'golden')} without a test: {shown}", *more]
 
 
 class Check:
@@ -212,11 +195,8 @@ class Update:
         self._counts: Counter[str] = Counter()
         self._refused: list[str] = []
 
-    def take(self, judged: Judged, compare: Callable[[Level], Verdict]) -> None:
-        """A group is complete. `compare` judges it where nothing else does."""
-        mark = judged.golden
-        if mark is None:
-            return
+    def take(self, judged: Judged, mark: GoldenMark, compare: Callable[[Level], Verdict]) -> None:
+        """A group with a golden is complete. `compare` judges it where nothing else does."""
         self._counts[mark["state"]] += 1
         if not self._wants(mark):
             return
@@ -295,7 +275,7 @@ def unused(items: Sequence[pytest.Item], partial: set[Path], rootpath: Path) -> 
     found = [
         path for file in files if file not in partial for path in _goldens(golden.folder_of(file)) if path not in used
     ]
-    for folder in dict.fromkeys(file.parent / golden.FOLDER for file in files):
+    for folder in dict.fromkeys(file.parent / FOLDER for file in files):
         found += [path for gone in _without_test_file(folder) for path in _goldens(gone)]
     return [str(path.relative_to(rootpath) if path.is_relative_to(rootpath) else path) for path in found]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer import checking, settings
+from pytest_wasmer.markers import NOTHING
 from pytest_wasmer.runtime.process import can_bound_memory
 from pytest_wasmer.runtime.watchdog import Limit, Limits
 
@@ -32,19 +33,25 @@ class Bounds:
 
     def begin(self, said: markers.Said, has_wasm: Callable[[], bool]) -> Limits:
         """Those of a test whose markers say that. Warns once of what has no effect."""
-        self.now = self._limits(said)
-        warning = without_effect(self.now, self._settings.isolation.value)
+        self.now, warning = self._limits(said) if said is not NOTHING else self._unmarked
         if warning and not self._warned and has_wasm():
             self._warned = True
             warnings.warn(pytest.PytestWarning(warning), stacklevel=1)
         return self.now
 
-    def _limits(self, said: markers.Said) -> Limits:
-        return Limits(
+    @cached_property
+    def _unmarked(self) -> tuple[Limits, str]:
+        """Those of most tests."""
+        return self._limits(NOTHING)
+
+    def _limits(self, said: markers.Said) -> tuple[Limits, str]:
+        """And what to warn of, see `without_effect`."""
+        limits = Limits(
             _by_marker(said.timeout.seconds, "wasm_timeout") or self._set.call,
             _by_marker(said.timeout.compile, "wasm_timeout") or self._set.compile,
             _by_marker(said.memory_limit, "wasm_memory_limit") or self._set.memory,
         )
+        return limits, without_effect(limits, self._settings.isolation.value)
 
     @cached_property
     def _set(self) -> Limits:

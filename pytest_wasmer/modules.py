@@ -78,6 +78,11 @@ class Modules:
             self._warned.add((backend, reason))
             self._warnings.append((backend, reason))
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._loadings or self._warnings)
+
     def take(self) -> tuple[dict[str, list[tuple[str, float, float]]], list[tuple[str, str]]]:
         """By variant what was loaded (as plain tuples, for reports), and what is to be said, since the last time."""
         loadings, self._loadings = self._loadings, {}

@@ -48,10 +48,10 @@ class Run:
         self._session = session
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        self._session.goldens.deselected.update(item.path for item in items)
+        self._session.deselected.update(item.path for item in items)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._session.goldens.collected(session)
+        self._session.collected(session)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,20 +21,17 @@ if TYPE_CHECKING:
 GROUPS = ("all", "available")
 
 
-class Selection(NamedTuple):
+class Selection:
     """`names` in the fixed order; `missing`, what was asked for by `available` and does not work here.
 
     `codes`: what to run on each backend, one of it without a name unless there are several.
     """
 
-    names: list[str]
-    missing: list[Availability]
-    codes: tuple[str, ...] = ("",)
-
-    @property
-    def variants(self) -> list[str]:
-        """What a test runs on, as its id says: a backend, or "llvm-fresh"."""
-        return [variant(name, code) for name in self.names for code in self.codes]
+    def __init__(self, names: list[str], missing: list[Availability], codes: tuple[str, ...] = ("",)) -> None:
+        self.names = names
+        self.missing = missing
+        #: What a test runs on, as its id says: a backend, or "llvm-fresh".
+        self.variants = [variant(name, code) for name in names for code in codes]
 
 
 def select(setting: Setting, registry: Registry, codes: tuple[str, ...] = ("",)) -> Selection:
@@ -152,6 +149,8 @@ def left_to(item: pytest.Item, selection: Selection, known: Sequence[str]) -> li
 
 def left_by(said: markers.Said, selection: Selection) -> list[str]:
     """Of what is selected, what markers leave."""
+    if not said.restrictions:
+        return selection.variants
     return [
         name for name in selection.variants if not any(rule.excludes(backend_in(name)) for rule in said.restrictions)
     ]

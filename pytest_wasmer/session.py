@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import checking, selection, settings
+from pytest_wasmer.agreement import FOLDER
 from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN
 from pytest_wasmer.observing import Observing
 from pytest_wasmer.remaking import Remaking
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.module import Module
     from pytest_wasmer.wasm.source import SourceLike
 
+# What workers of xdist say of goldens without a test.
+UNUSED = "wasm_unused"
+
 
 class WasmSession:
     """One per `pytest.Config`. Nothing native happens before a test asks for a module."""
@@ -44,8 +48,16 @@ class WasmSession:
         self.settings = settings
         #: In seconds since the epoch; the same on all workers of xdist.
         self.began: float = getattr(config, "workerinput", {}).get("wasm_began", began)
+        # Of xdist.
+        self._is_worker = hasattr(config, "workerinput")
         #: The test that runs now; session-scoped fixtures cannot know it.
         self.item: pytest.Item | None = None
+        # What it is parametrized with.
+        self._parameter: str | None = None
+        # Whether it names `wasm_golden`.
+        self._has_golden = False
+        #: Files some tests of which do not run.
+        self.deselected: set[Path] = set()
         #: Whether there is a test with Wasm.
         self.begun = False
         self.header_shown = False
@@ -125,7 +137,10 @@ class WasmSession:
     def load(self, variant: str, source: SourceLike, asking: str) -> Module:
         """The module of a source that code in the file `asking` names."""
         __tracebackhide__ = True
-        connect = self._connect(variant)  # an engine process starts while this one imports what follows
+        connect = self._connect(variant)
+        # An engine process starts while this one imports what follows.
+        if not self._is_worker:
+            _ = self._agreement
         from pytest_wasmer.wasm.source import read
 
         return self.modules.load(variant, connect, read(source, self._folder(asking), self._config.rootpath))
@@ -164,20 +179,21 @@ class WasmSession:
         """What the running test runs on: its parameter, or the only one left. Fails or skips the test."""
         if self.item is None:
             pytest.fail(f"{FIXTURE} is used outside a test", pytrace=False)
-        said = selection.variant_of(self.item)
-        if said is not None:
-            return said
+        if self._parameter is not None:
+            return self._parameter
         self.begin()
         self._asked = self.item
         self._said = None
         self._said = selection.only_variant(self.item, self.selection, self.registry.names)
         return self._said
 
-    def _variant_of(self, item: pytest.Item) -> str | None:
-        """What a test runs on, once it has asked for it."""
+    def _runs_on(self, item: pytest.Item) -> tuple[str | None, list[str] | None]:
+        """What the running test runs on, once it has asked for it, or what it asks all at once."""
+        if self._parameter is not None:
+            return self._parameter, None
         if FIXTURE in getattr(item, "fixturenames", ()) or self._asked is item:
-            return selection.variant_of(item) or self._said
-        return None
+            return self._said, self.together.asked_by(item)
+        return None, self.together.asked_by(item)
 
     # What happens around a test
 
@@ -206,14 +222,15 @@ class WasmSession:
         if self.started:
             self.pool.settle()
         self.renew_fixtures()
-        if self.together.before(item):
+        if self._parameter is None and self.together.before(item):
             self._remaking.let_go(ALL)
         if self._is_of_another_backend(item):
             self._remaking.let_go(FIXTURE)
         said = selection.said_late(item, self.registry.names)
-        if self.goldens.is_stale(item):
+        had_golden, self._has_golden = self._has_golden, GOLDEN in getattr(item, "fixturenames", ())
+        if not (had_golden and self._has_golden):  # who asks for it in passing is refused
             self._remaking.let_go(GOLDEN)
-        limits = self._bounds.begin(said, lambda: bool(self._variant_of(item) or self.together.asked_by(item)))
+        limits = self._bounds.begin(said, lambda: any(self._runs_on(item)))
         if self.started:
             self.pool.limit(limits)
         self.observing.begin(item, said)
@@ -226,10 +243,13 @@ class WasmSession:
         request = self._remaking.request_of(FIXTURE)
         if request is None:
             return False
-        variant = selection.variant_of(item)
-        if variant is None and self._asked is not None:
-            return selection.left_to(item, self.selection, self.registry.names) != [self._said]
-        return variant is not None and getattr(request, "param", None) != variant
+        if self._parameter is None:
+            return self._asked is not None and self._left_to(item) != [self._said]
+        return getattr(request, "param", None) != self._parameter
+
+    def _left_to(self, item: pytest.Item) -> list[str]:
+        """Of what is selected, what the markers of a test leave."""
+        return selection.left_to(item, self.selection, self.registry.names)
 
     def only(self, item: pytest.Item | None) -> None:
         """While a test runs, its backends only: others could but be asked through something kept by mistake."""
@@ -239,18 +259,25 @@ class WasmSession:
             self.together.only(variants)
 
     def _variants_said_by(self, item: pytest.Item) -> list[str] | None:
-        variant, asked = self._variant_of(item), self.together.asked_by(item)
+        variant, asked = self._runs_on(item)
         if variant is not None or asked is not None:
             return asked if variant is None else [variant]
-        if item.get_closest_marker("wasm_backends") is None:
-            return None
-        left = selection.left_to(item, self.selection, self.registry.names)
+        left = self._left_to(item) if item.get_closest_marker("wasm_backends") is not None else []
         return left if len(left) == 1 else None
 
     def begin_test(self, item: pytest.Item | None) -> None:
         """What runs now; None between tests."""
-        self.item = item
-        self.observing.membership = None
+        if item is not self.item:
+            self.item = item
+            self._parameter = None if item is None else selection.variant_of(item)
+            self.observing.membership = None
+
+    def collected(self, session: pytest.Session) -> None:
+        """The tests that will run are known. Goldens are looked for where there may be some."""
+        folders = {item.path.parent for item in session.items}
+        named = any(GOLDEN in getattr(item, "fixturenames", ()) for item in session.items)
+        if named or any((folder / FOLDER).is_dir() for folder in folders):
+            self.goldens.collected(session, self.deselected)
 
     @cached_property
     def goldens(self) -> Goldens:
@@ -260,8 +287,8 @@ class WasmSession:
 
     def take_output(self, output: Mapping[str, Any]) -> None:
         """What a worker of xdist says when it ends."""
-        if "tally" in self.__dict__:
-            self.goldens.take_output(output)
+        if "tally" in self.__dict__ and output.get(UNUSED):
+            self.goldens.unused = output[UNUSED]
 
     def renew_fixtures(self) -> None:
         """Let go of what fixtures of wider scope hold of a lost engine process: the next test makes them anew."""
@@ -276,9 +303,11 @@ class WasmSession:
         """
         if not self.started:
             return {}, []
-        outputs, losses = self.pool.take()
-        self._stale = self._stale or bool(losses)
-        self.modules.crashes.note(losses, item.nodeid)
+        # After the set-up follows what looks again, and is of the same test.
+        outputs, losses = self.pool.take(settle=when != "setup")
+        if losses:
+            self._stale = True
+            self.modules.crashes.note(losses, item.nodeid)
         if when == "teardown":
             self.modules.crashes.end_test()
         return outputs, losses
@@ -287,7 +316,7 @@ class WasmSession:
 
     def facts(self, item: pytest.Item, when: str) -> Facts | None:
         """What a report carries for the summary: what the test ran on, and what was loaded since the last time."""
-        variant, asked = self._variant_of(item), self.together.asked_by(item)
+        variant, asked = self._runs_on(item)
         if variant is None and asked is None:
             return None
         at_once = "" if asked is None else self.together.said_of(asked)
@@ -301,9 +330,9 @@ class WasmSession:
                 "warnings": [],
                 "membership": None,
             }
-        loadings, warnings = self.modules.take() if self.started else ({}, [])
         membership = self.observing.membership if when == "teardown" else None
-        if loadings or warnings or membership:
+        if membership or (self.started and self.modules.has_news):
+            loadings, warnings = self.modules.take() if self.started else ({}, [])
             return {**nothing, "loadings": loadings, "warnings": warnings, "membership": membership}
         return nothing
 
@@ -329,7 +358,9 @@ class WasmSession:
         # xdist shows no header after the collection.
         missing = [] if self.header_shown else notes(self.selection, self.registry)
         rows = table(self.tally.rows([*variants_of(self.registry.names), ALL_AT_ONCE]))
-        said = self.tally.at_once() + self._agreement.lines() + self.goldens.lines() if rows else []
+        said = self.tally.at_once() + self._agreement.lines() if rows else []
+        if rows and "goldens" in self.__dict__:
+            said += self.goldens.lines()
         return rows + said + self.tally.remarks() + wrote + missing
 
     @cached_property
@@ -338,11 +369,11 @@ class WasmSession:
         from pytest_wasmer.report.bundles import Bundles
 
         bundles = Bundles(self._config, self.settings, self.registry, self.observing.local)
-        return Agreement(self._config, self.observing.local, self.goldens.update, bundles)
+        return Agreement(self._config, self.observing.local, lambda: self.goldens.update, bundles)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""
-        if hasattr(self._config, "workerinput"):
+        if self._is_worker:
             return
         facts: Facts = vars(report)["wasm"]
         self.tally.add(report)
@@ -353,10 +384,10 @@ class WasmSession:
         vars(report)["wasm"] = {**facts, "membership": None} if facts["membership"] else facts
 
     def finish(self) -> None:
-        if hasattr(self._config, "workerinput") and "modules" in self.__dict__:
+        if self._is_worker and "modules" in self.__dict__:
             self.modules.note_use()
-        if hasattr(self._config, "workeroutput") and "goldens" in self.__dict__:
-            self._config.workeroutput.update(self.goldens.workeroutput())
+        if self._is_worker and "goldens" in self.__dict__:
+            self._config.workeroutput[UNUSED] = self.goldens.unused  # type: ignore[attr-defined]
         if "tally" in self.__dict__:
             self._agreement.finish()
             self._evict()
@@ -365,7 +396,7 @@ class WasmSession:
 
     @cached_property
     def _run_report(self) -> RunReport | None:
-        if not self.settings.report.value or hasattr(self._config, "workerinput"):
+        if not self.settings.report.value or self._is_worker:
             return None
         from pytest_wasmer.report.agreement import normalizer
         from pytest_wasmer.report.run_report import RunReport

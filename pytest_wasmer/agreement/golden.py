@@ -27,6 +27,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_wasmer.agreement import FOLDER
 from pytest_wasmer.agreement.events import TYPES_AT, canonical_digests, digests_in, pages_in, without_nan_bits
 from pytest_wasmer.agreement.judge import HOST_CALLS, Level, equal
 from pytest_wasmer.wasm.values import from_bits
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from pytest_wasmer.agreement.observe import Observation
 
 FORMAT = 1
-FOLDER = "__golden__"
 TITLE = "pytest-wasmer golden"
 # Lines around the first difference, and from it on.
 CONTEXT, SHOWN = 3, 20

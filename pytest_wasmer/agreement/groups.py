@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 # What a test finds its golden to be; REBUILT: it did the same, but with other modules than when that was written.
 SAME, REBUILT, MISSING, DIFFERENT = "same", "rebuilt", "missing", "different"
 
+ALONE = "one backend only"
+
 
 def test_name(group: str) -> str:
     """Of a group's id what names the test in its file: "TestA::test_b[3]"."""
@@ -129,6 +131,9 @@ class Groups:
         if report.when != "teardown" or membership is None:
             return None
         name = membership["group"]
+        if len(membership["expected"]) == 1 and not membership["observed"]:
+            self._count(name, Verdict(INCOMPARABLE, ALONE), [], "")
+            return None
         group = self._groups.setdefault(name, _Group(membership["expected"]))
         variant = membership["variant"]
         group.members[variant] = report.nodeid
@@ -188,7 +193,7 @@ class Groups:
     def _why_not(self, group: _Group) -> str:
         """Why there is nothing to compare."""
         if len(group.expected) < 2:
-            return "one backend only"
+            return ALONE
         if group.failed:
             return f"did not pass on {', '.join(group.failed)}"
         if not any(group.observed.values()):

@@ -41,7 +41,9 @@ def normalizer(config: pytest.Config) -> Callable[[str, list[Event]], list[Event
 class Agreement:
     """One per session, where reports arrive."""
 
-    def __init__(self, config: pytest.Config, local: Local | None, update: Update, bundles: Bundles) -> None:
+    def __init__(
+        self, config: pytest.Config, local: Local | None, update: Callable[[], Update], bundles: Bundles
+    ) -> None:
         self._config = config
         self._update = update
         self._bundles = bundles
@@ -57,7 +59,8 @@ class Agreement:
             self._emit(judged if kept is None else judged._replace(text=kept.within(judged.text)), kept)
         elif judged.verdict.reason == NOT_DETERMINISTIC:
             self._warn(judged, f"{judged.verdict.reason}, nothing was compared: {difference(judged.verdict)}")
-        self._update.take(judged, partial(self._groups.compare, judged))
+        if judged.golden is not None:
+            self._update().take(judged, judged.golden, partial(self._groups.compare, judged))
         self._groups.done(judged)
 
     def _warn(self, judged: Judged, text: str) -> None:
@@ -103,7 +106,7 @@ class Agreement:
         """At the end: what --lf is to run again, and what stays unsaid otherwise."""
         self._groups.close()
         for group, (mark, why) in self._groups.incomplete.items():
-            self._update.incomplete(group, mark, why)
+            self._update().incomplete(group, mark, why)
         cache: Any = getattr(self._config, "cache", None)
         if cache is None:
             return

@@ -102,12 +102,13 @@ class Tally:
         if facts is None:
             return
         variant = facts["variant"]
+        duration = report.duration
         for name, loadings in facts["loadings"].items():
             self._loadings.setdefault(name, []).extend(loadings)
+            duration -= sum(seconds for _, seconds, _ in loadings)
         for name, reason in facts["warnings"]:
             self._warnings.setdefault(reason, set()).add(name)
-        loading = sum(seconds for loadings in facts["loadings"].values() for _, seconds, _ in loadings)
-        self._durations[variant] = self._durations.get(variant, 0.0) + report.duration - loading
+        self._durations[variant] = self._durations.get(variant, 0.0) + duration
         if facts["at_once"] and report.when == "call" and report.outcome != "skipped":
             self._at_once[report.nodeid] = facts["at_once"]
         outcomes = self._outcomes.setdefault(variant, {})

@@ -64,6 +64,8 @@ class EnginePool:
 
     def limit(self, limits: Limits) -> None:
         """What engine processes may take from now on."""
+        if limits is self._watchdog.limits and not limits.memory.value:
+            return
         self._watchdog.limits = limits
         for connection in self._connections.values():
             connection.bound(int(limits.memory.value))
@@ -82,9 +84,13 @@ class EnginePool:
         if text:
             self._outputs[name] = self._outputs.get(name, "") + text
 
-    def take(self) -> tuple[dict[str, str], list[EngineLost]]:
-        """What native code printed, by backend, and the engine processes lost, since the last time."""
-        self.settle()
+    def take(self, *, settle: bool = True) -> tuple[dict[str, str], list[EngineLost]]:
+        """What native code printed, by backend, and the engine processes lost, since the last time.
+
+        `settle`: also those that died without anybody's notice.
+        """
+        if settle:
+            self.settle()
         self._bury()
         losses, self._losses = self._losses, []
         for name, connection in self._connections.items():
@@ -114,6 +120,7 @@ class EnginePool:
         connection.test_runs_on = ", ".join(running or ()) if others else ""
 
     def settle(self) -> None:
+        """Notice deaths between requests."""
         for connection in self._connections.values():
             connection.settle()
 
