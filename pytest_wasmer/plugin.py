@@ -1,4 +1,4 @@
-"""The pytest hooks, and nothing else: each is a call or two into a room below.
+"""The pytest hooks, and nothing else: each is a call or two into a room below. PYTEST_DONT_REWRITE
 
 A suite without Wasm pays for what is here and for what this imports: little, of the standard library and pytest.
 What only tests with Wasm need is in `run.py`, whose hooks are registered when there is one.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import pytest_wasmer.settings as settings  # `from pytest_wasmer import` asks for what tests use
-from pytest_wasmer.fixtures import ALL, FIXTURE, NAMES, Fixtures
+from pytest_wasmer.fixtures import ALL, FIXTURE, NAMES, plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -55,6 +55,14 @@ class Wasm:
         self.item = item
         if self.session is not None:
             self.session.begin_test(item)
+
+    def in_order(self, items: list[pytest.Item]) -> None:
+        """A hook for what picks tests by their order: --sw skips all that comes before the failed one."""
+        session = self.session
+        if session is not None and session.begun:
+            from pytest_wasmer import selection
+
+            items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
 
 
 WASM: pytest.StashKey[Wasm] = pytest.StashKey()
@@ -107,22 +115,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if wasm is not None:
         if session.config.hook.pytest_wasmer_backends.get_hookimpls():
             _ = wasm.need().registry  # a usage error now, not in the middle of collection
-        session.config.pluginmanager.register(Ordered(wasm), "wasm-fixtures")
-
-
-class Ordered(Fixtures):
-    """The fixtures, and the order of tests for what picks by it: --sw skips all that comes before the failed test."""
-
-    def __init__(self, wasm: Wasm) -> None:
-        super().__init__(wasm.need)
-        self._wasm = wasm
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        session = self._wasm.session
-        if session is not None and session.begun:
-            from pytest_wasmer import selection
-
-            items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
+        fixtures = plugin_of(wasm.need)
+        vars(fixtures)["pytest_collection_modifyitems"] = wasm.in_order
+        session.config.pluginmanager.register(fixtures, "wasm-fixtures")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
