@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class Figure(NamedTuple):
@@ -62,7 +62,7 @@ def compared(rounds: int, *measures: Callable[[], float]) -> list[float]:
 
 
 @contextmanager
-def pinned(processors: Sequence[int], process: int = 0) -> Iterator[None]:
+def pinned(processors: Iterable[int], process: int = 0) -> Iterator[None]:
     """Keep a process (0: this one) on these processors."""
     before = os.sched_getaffinity(process)
     os.sched_setaffinity(process, processors)

@@ -45,6 +45,7 @@ class Server:
         while True:
             if not frames.pending:
                 # Nearly always one frame, of a call that was made before.
+                frames.linger()
                 data = read(incoming, wire.CHUNK)
                 call = quick.get(data[wire.HEADER.size : HANDLE_END])
                 if call is not None and len(data) == call[0] and data[OP] == wire.CALL:

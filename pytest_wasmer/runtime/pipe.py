@@ -104,7 +104,8 @@ class PipeConnection(Connection):
         if frames is None:
             return call
         stream, acquire, locked, read, write = self._frames, self._lock.acquire, self._lock.locked, os.read, os.write
-        incoming, outgoing, asked, answered = stream.incoming, stream.outgoing, frames.asked, frames.answered
+        incoming, outgoing, linger = stream.incoming, stream.outgoing, stream.linger
+        asked, answered = frames.asked, frames.answered
         pack_frame, unpack_frame, size = frames.request.pack, frames.answer.unpack, frames.answer.size
 
         def quick(values: Values) -> Values:
@@ -119,6 +120,7 @@ class PipeConnection(Connection):
                 if outermost:
                     sequence = self._sequence = (self._sequence + 1) & 0xFFFFFFFF
                     write(outgoing, pack_frame(asked, wire.CALL, sequence, handle, *values))
+                    linger()
                     answer = read(incoming, wire.CHUNK)
                     if len(answer) == size:
                         fields = unpack_frame(answer)

@@ -260,7 +260,7 @@ class _Capture:
         self._taken = 0
 
     def take(self) -> str:
-        size = os.lseek(self.descriptor, 0, os.SEEK_END)  # quicker than fstat, once a phase of each test
+        size = self._size()
         if size == self._taken:
             return ""
         text = self._read(max(self._taken, size - OUTPUT_LIMIT), size)
@@ -271,8 +271,11 @@ class _Capture:
         return text
 
     def tail(self) -> str:
-        size = os.fstat(self.descriptor).st_size
+        size = self._size()
         return "\n".join(self._read(max(0, size - OUTPUT_LIMIT), size).splitlines()[-TAIL_LINES:])
+
+    def _size(self) -> int:
+        return os.lseek(self.descriptor, 0, os.SEEK_END)  # quicker than fstat, once a phase of each test
 
     def _read(self, start: int, end: int) -> str:
         if end <= start:

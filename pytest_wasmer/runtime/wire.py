@@ -26,6 +26,8 @@ BODY_LIMIT = 1 << 28
 CHUNK = 1 << 16
 # What POSIX promises to be the least.
 PIPE_BUF = 512
+# How often to look for what is about to come (0.7 us each), and how often not, where that was in vain.
+LOOKS, PAUSE = 50, 50
 # A frame that has begun must go on within this time, in seconds.
 STALL_LIMIT = 2.0
 
@@ -54,6 +56,10 @@ class Frames:
         self._patient = patient
         #: What was received and not yet read.
         self.pending = b""
+        self._poll = poll_of(incoming)
+        self._lingers = self._poll is not None and cores() > 1
+        # How many times not to linger.
+        self._pause = 0
 
     def write(self, op: int, sequence: int, body: bytes, before: bytes = b"") -> None:
         """One frame, after the bytes of whole frames in `before`."""
@@ -66,6 +72,20 @@ class Frames:
                     view = view[os.write(self.outgoing, view) :]
         except (BrokenPipeError, ConnectionResetError):
             raise Closed from None
+
+    def linger(self) -> None:
+        """Look a moment for what is about to come: to sleep and to be woken up takes longer than most calls.
+
+        Only while it helps: not where the other side is at longer work, or has no core to itself.
+        """
+        if self._pause:
+            self._pause -= 1
+        elif self._poll is not None and self._lingers:
+            poll = self._poll
+            for _ in range(LOOKS):
+                if poll(0):
+                    return
+            self._pause = PAUSE
 
     def read(self) -> tuple[int, int, bytes]:
         """Op, sequence number and body of the next frame. Raises `Closed` or `Nonsense`."""
@@ -102,11 +122,9 @@ class Frames:
 
     def _arrives(self, seconds: float) -> bool:
         """Whether there is something to read in time. `poll` takes descriptors of any number, `select` up to 1023."""
-        if not hasattr(select, "poll"):
+        if self._poll is None:
             return bool(select.select([self.incoming], [], [], seconds)[0])
-        poll = select.poll()
-        poll.register(self.incoming, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return bool(self._poll(seconds * 1000))
 
     def _more(self, length: int) -> bytes:
         __tracebackhide__ = True
@@ -117,6 +135,20 @@ class Frames:
         if not data:
             raise Closed
         return data
+
+
+def poll_of(incoming: int) -> Callable[[float], list[tuple[int, int]]] | None:
+    """What tells within so many milliseconds whether there is something to read; None on Windows."""
+    if not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(incoming, select.POLLIN)
+    return poll.poll
+
+
+def cores() -> int:
+    """How many this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # Strings, types, descriptions

@@ -187,3 +187,52 @@ def test_descriptors_of_any_number(monkeypatch: pytest.MonkeyPatch, pipe: Pipe) 
     finally:
         os.close(high)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Looks:
+    """In the place of `poll`: counts how often somebody looks."""
+
+    def __init__(self, *, arrives: bool) -> None:
+        self.count = 0
+        self._found = [(0, 1)] if arrives else []
+
+    def __call__(self, milliseconds: float) -> list[tuple[int, int]]:
+        assert milliseconds == 0, "nobody sleeps here"
+        self.count += 1
+        return self._found
+
+    def of(self, frames: wire.Frames, times: int) -> int:
+        """How many there are while `frames` lingers that often."""
+        before, frames._poll = self.count, self
+        for _ in range(times):
+            frames.linger()
+        return self.count - before
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "cores", lambda: 2)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_lingering_ends_when_something_arrives_and_takes_nothing(pipe: Pipe) -> None:
+    pipe.impatient.write(wire.DONE, 1, b"body")
+    began = time.perf_counter()
+    pipe.impatient.linger()
+    assert time.perf_counter() - began < 1
+    assert pipe.impatient.read() == (wire.DONE, 1, b"body")
+    assert Looks(arrives=True).of(pipe.impatient, 100) == 100
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_lingering_in_vain_is_rare(pipe: Pipe) -> None:
+    looks = Looks(arrives=False)
+    assert looks.of(pipe.impatient, 1) == wire.LOOKS
+    assert looks.of(pipe.impatient, wire.PAUSE) == 0
+    assert looks.of(pipe.impatient, 1) == wire.LOOKS
+
+
+def test_nobody_lingers_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    frames = wire.Frames(0, 1, patient=False)
+    assert Looks(arrives=False).of(frames, 100) == 0
