@@ -244,4 +244,4 @@ def test_the_end_in_a_host_call_ends_it(child: Child) -> None:
 
 def test_an_engine_that_cannot_be_made() -> None:
     with pytest.raises(ImportError, match="this fake library cannot be loaded"):
-        Server(wire.Frames(-1, -1, patient=True), "tests.fake_engine:FakeEngine", "broken")
+        Server(wire.Frames(0, 1, patient=True), "tests.fake_engine:FakeEngine", "broken")
