@@ -22,7 +22,7 @@ class Summary:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if hasattr(report, "wasm"):
+        if getattr(report, "wasm", None) is not None:
             self._session.take_report(report)
 
     @pytest.hookimpl(tryfirst=True)

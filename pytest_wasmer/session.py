@@ -380,8 +380,7 @@ class WasmSession:
         if self._run_report is not None:
             self._run_report.add(report, facts)
         self._agreement.add(report, facts["membership"])
-        # Reports live as long as the session.
-        vars(report)["wasm"] = {**facts, "membership": None} if facts["membership"] else facts
+        vars(report)["wasm"] = None  # reports live as long as the session
 
     def finish(self) -> None:
         if self._is_worker and "modules" in self.__dict__:
