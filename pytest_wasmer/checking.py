@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
 def check(config: pytest.Config, settings: Settings) -> None:
     """Raises UsageError for what cannot be meant."""
-    size_in_bytes(CACHE_MAX_SIZE, settings.cache_max_size)
-    days(CACHE_MAX_AGE, settings.cache_max_age)
-    size_in_bytes(MEMORY_LIMIT, settings.memory_limit)
-    if seconds(TIMEOUT, settings.timeout):
+    if settings.cache_max_size.given:
+        size_in_bytes(CACHE_MAX_SIZE, settings.cache_max_size)
+    if settings.cache_max_age.given:
+        days(CACHE_MAX_AGE, settings.cache_max_age)
+    if settings.memory_limit.given:
+        size_in_bytes(MEMORY_LIMIT, settings.memory_limit)
+    if settings.timeout.given and seconds(TIMEOUT, settings.timeout):
         refuse_timeout_without_isolation(settings)
     if not hasattr(config, "workerinput"):
         refuse_update_on_ci(settings.update)

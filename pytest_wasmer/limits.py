@@ -55,11 +55,10 @@ class Bounds:
 
     @cached_property
     def _set(self) -> Limits:
-        timeout, memory = self._settings.timeout, self._settings.memory_limit
         return Limits(
-            _by_setting(settings.TIMEOUT, timeout, checking.seconds(settings.TIMEOUT, timeout)),
+            _by_setting(settings.TIMEOUT, self._settings.timeout, checking.seconds),
             DEFAULT.compile,
-            _by_setting(settings.MEMORY_LIMIT, memory, checking.size_in_bytes(settings.MEMORY_LIMIT, memory)),
+            _by_setting(settings.MEMORY_LIMIT, self._settings.memory_limit, checking.size_in_bytes),
         )
 
 
@@ -82,5 +81,7 @@ def _by_marker(value: float | None, marker: str) -> Limit | None:
     return None if value is None else Limit(value, f"marker {marker}")
 
 
-def _by_setting(option: settings.Option, setting: settings.Setting, value: float) -> Limit:
-    return Limit(value, settings.where(option, setting) if setting.given else setting.source)
+def _by_setting(
+    option: settings.Option, setting: settings.Setting, meaning: Callable[[settings.Option, settings.Setting], float]
+) -> Limit:
+    return Limit(meaning(option, setting), settings.where(option, setting)) if setting.given else Limit()
