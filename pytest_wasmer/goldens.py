@@ -13,8 +13,9 @@ import pytest
 from pytest_wasmer import selection
 from pytest_wasmer.agreement import FOLDER, golden
 from pytest_wasmer.agreement.groups import DIFFERENT, MISSING, REBUILT, SAME, test_name
-from pytest_wasmer.agreement.judge import AGREED, EXHAUSTED, UNKNOWN, Level, nothing_at_hand
+from pytest_wasmer.agreement.judge import EXHAUSTED, UNKNOWN
 from pytest_wasmer.agreement.observe import Observation
+from pytest_wasmer.agreement.verdict import AGREED, Level, nothing_at_hand
 from pytest_wasmer.fixtures import GOLDEN
 from pytest_wasmer.report.agreement import normalizer
 from pytest_wasmer.report.table import counted
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from pytest_wasmer import markers
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.groups import GoldenMark, Judged, Membership
-    from pytest_wasmer.agreement.judge import Verdict
     from pytest_wasmer.agreement.local import Local
+    from pytest_wasmer.agreement.verdict import Verdict
     from pytest_wasmer.settings import Settings
 
     Normalize = Callable[[str, list[Event]], list[Event]]

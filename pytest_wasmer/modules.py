@@ -13,7 +13,6 @@ from pytest_wasmer.artifacts.key import parts_of
 from pytest_wasmer.crashes import Crashes
 from pytest_wasmer.report.waiting import waiting
 from pytest_wasmer.variants import FRESH, backend_in
-from pytest_wasmer.wasm import artifact
 from pytest_wasmer.wasm.loading import Fresh, Reloaded
 from pytest_wasmer.wasm.module import Loader, module_of
 
@@ -61,6 +60,8 @@ class Modules:
     def load_artifact(self, variant: str, connect: Callable[[], Connection], path: Path, *, trusted: bool) -> Module:
         """The module of a file that `Module.save` wrote. Raises `ArtifactError`."""
         __tracebackhide__ = True
+        from pytest_wasmer.wasm import artifact
+
         here = self._parts(variant)
         content, parts = artifact.read(path, here, trusted=trusted, how_to_trust="load_artifact(path, trusted=True)")
         return module_of(content, parts, connect, str(path))

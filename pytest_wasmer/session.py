@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.limits import Bounds
     from pytest_wasmer.modules import Modules
     from pytest_wasmer.report.agreement import Agreement
+    from pytest_wasmer.report.bundles import Bundles
     from pytest_wasmer.report.run_report import RunReport
     from pytest_wasmer.report.terminal import Facts, Tally
     from pytest_wasmer.report.waiting import Board
@@ -256,7 +257,8 @@ class WasmSession:
         if self.started:
             variants = None if item is None else self._variants_said_by(item)
             self.pool.only(variants)
-            self.together.only(variants)
+            if "together" in self.__dict__:
+                self.together.only(variants)
 
     def _variants_said_by(self, item: pytest.Item) -> list[str] | None:
         variant, asked = self._runs_on(item)
@@ -366,10 +368,14 @@ class WasmSession:
     @cached_property
     def _agreement(self) -> Agreement:
         from pytest_wasmer.report.agreement import Agreement
+
+        return Agreement(self._config, self.observing.local, lambda: self.goldens.update, lambda: self._bundles)
+
+    @cached_property
+    def _bundles(self) -> Bundles:
         from pytest_wasmer.report.bundles import Bundles
 
-        bundles = Bundles(self._config, self.settings, self.registry, self.observing.local)
-        return Agreement(self._config, self.observing.local, lambda: self.goldens.update, bundles)
+        return Bundles(self._config, self.settings, self.registry, self.observing.local)
 
     def take_report(self, report: pytest.TestReport) -> None:
         """A report with facts has arrived here; a worker of xdist sends its own on."""

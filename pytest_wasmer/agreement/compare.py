@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_wasmer.agreement.groups import test_name
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, Level, Verdict, judge
+from pytest_wasmer.agreement.judge import judge
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, INCOMPARABLE, Level, Verdict
 from pytest_wasmer.agreement.verdicts import difference, message
 from pytest_wasmer.runtime.errors import WasmError
 

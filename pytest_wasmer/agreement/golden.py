@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_wasmer.agreement import FOLDER
 from pytest_wasmer.agreement.events import TYPES_AT, canonical_digests, digests_in, pages_in, without_nan_bits
-from pytest_wasmer.agreement.judge import HOST_CALLS, Level, equal
+from pytest_wasmer.agreement.judge import HOST_CALLS, equal
+from pytest_wasmer.agreement.verdict import Level
 from pytest_wasmer.wasm.values import from_bits
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.judge import Find
     from pytest_wasmer.agreement.observe import Observation
+    from pytest_wasmer.agreement.verdict import Find
 
 FORMAT = 1
 TITLE = "pytest-wasmer golden"

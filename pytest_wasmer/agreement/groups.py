@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_wasmer.agreement.judge import (
+from pytest_wasmer.agreement.verdict import (
     AGREED,
     DIVERGED,
     INCOMPARABLE,
     NOT_DETERMINISTIC,
     Level,
     Verdict,
-    judge,
     nothing_at_hand,
 )
-from pytest_wasmer.agreement.observe import Observation
-from pytest_wasmer.agreement.verdicts import difference, message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.local import Local
+    from pytest_wasmer.agreement.observe import Observation
 
     class Membership(TypedDict):
         """What a test's last report says of its group: plain values."""
@@ -62,6 +60,13 @@ def test_name(group: str) -> str:
     """Of a group's id what names the test in its file: "TestA::test_b[3]"."""
     _, _, name = group.partition("::")
     return name.removesuffix("[backends-agree]").replace("-backends-agree]", "]")
+
+
+def told(verdict: Verdict) -> str:
+    """What differs, in a line."""
+    from pytest_wasmer.agreement.verdicts import difference  # of the few that need it
+
+    return difference(verdict)
 
 
 class Judged(NamedTuple):
@@ -134,6 +139,8 @@ class Groups:
         if len(membership["expected"]) == 1 and not membership["observed"]:
             self._count(name, Verdict(INCOMPARABLE, ALONE), [], "")
             return None
+        from pytest_wasmer.agreement.observe import Observation  # of runs on one backend nobody asks for it
+
         group = self._groups.setdefault(name, _Group(membership["expected"]))
         variant = membership["variant"]
         group.members[variant] = report.nodeid
@@ -203,6 +210,8 @@ class Groups:
         return ""
 
     def _judge(self, name: str, observed: Mapping[str, Observation], level: Level) -> Verdict:
+        from pytest_wasmer.agreement.judge import judge  # as above
+
         whole = self._whole(observed, level)
         normal = {
             variant: found._replace(events=self._normalize(name, found.events)) for variant, found in whole.items()
@@ -228,9 +237,11 @@ class Groups:
     def _text(self, verdict: Verdict, members: dict[str, str], level: tuple[bool, bool, bool, bool] | None) -> str:
         """What the failure of the group says; "" where it is none."""
         if verdict.kind == DIVERGED:
+            from pytest_wasmer.agreement.verdicts import message  # of the few that need it
+
             return message(verdict, members, self._find)
         if verdict.reason == NOT_DETERMINISTIC and level is not None and level[0]:
-            return f"{verdict.reason}, an error under strict: {difference(verdict)}"
+            return f"{verdict.reason}, an error under strict: {told(verdict)}"
         return ""
 
     def _count(self, name: str, verdict: Verdict, members: list[str], text: str) -> None:
@@ -241,7 +252,7 @@ class Groups:
         elif text:
             self.diverged[name] = members
         if verdict.kind == INCOMPARABLE:
-            self.reasons[verdict.reason + (f": {name}: {difference(verdict)}" if verdict.outcomes else "")] += 1
+            self.reasons[verdict.reason + (f": {name}: {told(verdict)}" if verdict.outcomes else "")] += 1
 
     def close(self) -> None:
         """The session ends: what is incomplete now stays so."""

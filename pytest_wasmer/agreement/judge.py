@@ -9,57 +9,34 @@ Contents of memories are known by digests. Whoever has them at hand gives a `Fin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pytest_wasmer.agreement.events import COMING_IN, PAGE, content_of, nan_words_only, pages_in, without_nan_bits
 from pytest_wasmer.agreement.observe import CHUNK
+from pytest_wasmer.agreement.verdict import (
+    AGREED,
+    DIVERGED,
+    INCOMPARABLE,
+    NOT_DETERMINISTIC,
+    Level,
+    Verdict,
+    nothing_at_hand,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Mapping, Sequence
 
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.observe import Observation
+    from pytest_wasmer.agreement.verdict import Find
 
-    #: Contents by digest, of those that are at hand.
-    Find: TypeAlias = Callable[[Iterable[str]], Mapping[str, bytes]]
-
-AGREED, DIVERGED, INCOMPARABLE = "agreed", "diverged", "not compared"
 EXHAUSTED = "STACK_OVERFLOW"
 UNKNOWN = "UNKNOWN"
-NOT_DETERMINISTIC = "the test itself is not deterministic"
 UNTOLD = "untold"
 OTHER_HISTORY = (
     "instances that tests share had been used otherwise before (-k, or xdist: --dist loadfile keeps them together)"
 )
 HOST_CALLS = frozenset({"host", "return", "raise"})
-
-
-class Level(NamedTuple):
-    """What members must agree on: `strict` means NaN bits, too."""
-
-    strict: bool = False
-    memory: bool = True
-    globals: bool = True
-    host_calls: bool = True
-
-
-class Verdict(NamedTuple):
-    """`kind` is one of the three words above; `reason`: why not compared.
-
-    Of a divergence: the events before it, and for each member what came out then (None: nothing more). Of an
-    agreement: `notes`, on what was let pass.
-    """
-
-    kind: str
-    reason: str = ""
-    before: Sequence[Event] = ()
-    outcomes: Mapping[str, Event | None] = {}
-    notes: tuple[str, ...] = ()
-
-
-def nothing_at_hand(digests: Iterable[str]) -> Mapping[str, bytes]:
-    return {}
 
 
 def judge(observed: Mapping[str, Observation], level: Level, find: Find = nothing_at_hand) -> Verdict:

@@ -22,8 +22,8 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_wasmer.agreement.judge import Level
 from pytest_wasmer.agreement.observe import Observation
+from pytest_wasmer.agreement.verdict import Level
 from pytest_wasmer.runtime.errors import WasmError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from pytest_wasmer.agreement.events import PAGE, REST, content_of, differing, pages_in
-from pytest_wasmer.agreement.judge import UNTOLD, nothing_at_hand
+from pytest_wasmer.agreement.judge import UNTOLD
+from pytest_wasmer.agreement.verdict import nothing_at_hand
 from pytest_wasmer.report.table import aligned, in_words
 from pytest_wasmer.wasm.values import from_bits
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.judge import Find, Verdict
+    from pytest_wasmer.agreement.verdict import Find, Verdict
 
 PAGES_SHOWN = 8
 BYTES_SHOWN = 16

@@ -7,7 +7,6 @@ copied, restored on CI or shared without it (then everything in it is a miss).
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 import tempfile
@@ -72,7 +71,7 @@ def _make(file: Path) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=file.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(SIZE))
+            stream.write(os.urandom(SIZE))
             stream.flush()
             os.fsync(stream.fileno())
         try:

@@ -14,7 +14,7 @@ from pytest_wasmer.agreement.bundles.recording import recorded
 from pytest_wasmer.agreement.fuzzing.fuzz import Fuzzed, fuzz
 from pytest_wasmer.agreement.fuzzing.lanes import Lanes
 from pytest_wasmer.agreement.fuzzing.pasteable import pasteable_test
-from pytest_wasmer.agreement.judge import Level
+from pytest_wasmer.agreement.verdict import Level
 from pytest_wasmer.cli.engines import Engines, add_backends
 from pytest_wasmer.edges import is_callable
 from pytest_wasmer.report.bundles import FOLDER

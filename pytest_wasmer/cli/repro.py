@@ -14,7 +14,8 @@ from pytest_wasmer.agreement.bundles.bundle import Bundle, BundleError, read, re
 from pytest_wasmer.agreement.bundles.minimize import minimized
 from pytest_wasmer.agreement.bundles.recording import OUTCOMES
 from pytest_wasmer.agreement.bundles.replay import Stage
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, Verdict, judge
+from pytest_wasmer.agreement.judge import judge
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, INCOMPARABLE, Verdict
 from pytest_wasmer.agreement.verdicts import camps_of, disagreement
 from pytest_wasmer.cli.engines import Engines
 from pytest_wasmer.report.table import counted

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer.agreement.groups import Groups
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, NOT_DETERMINISTIC
-from pytest_wasmer.agreement.verdicts import difference
+from pytest_wasmer.agreement.groups import Groups, told
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, INCOMPARABLE, NOT_DETERMINISTIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,7 +41,7 @@ class Agreement:
     """One per session, where reports arrive."""
 
     def __init__(
-        self, config: pytest.Config, local: Local | None, update: Callable[[], Update], bundles: Bundles
+        self, config: pytest.Config, local: Local | None, update: Callable[[], Update], bundles: Callable[[], Bundles]
     ) -> None:
         self._config = config
         self._update = update
@@ -54,11 +53,11 @@ class Agreement:
         judged = self._groups.add(report, membership)
         if judged is None:
             return
-        kept = self._bundles.keep(judged)
+        kept = self._bundles().keep(judged)
         if judged.text:
             self._emit(judged if kept is None else judged._replace(text=kept.within(judged.text)), kept)
         elif judged.verdict.reason == NOT_DETERMINISTIC:
-            self._warn(judged, f"{judged.verdict.reason}, nothing was compared: {difference(judged.verdict)}")
+            self._warn(judged, f"{judged.verdict.reason}, nothing was compared: {told(judged.verdict)}")
         if judged.golden is not None:
             self._update().take(judged, judged.golden, partial(self._groups.compare, judged))
         self._groups.done(judged)

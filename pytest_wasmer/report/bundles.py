@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, Level, nothing_at_hand
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, Level, nothing_at_hand
 from pytest_wasmer.variants import backend_in
 
 if TYPE_CHECKING:

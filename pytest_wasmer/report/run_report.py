@@ -14,9 +14,9 @@ import pytest
 
 from pytest_wasmer import __version__
 from pytest_wasmer.agreement.events import canonical_digests, digests_in
-from pytest_wasmer.agreement.judge import nothing_at_hand
 from pytest_wasmer.agreement.observe import Observation
 from pytest_wasmer.agreement.runs import SCHEMA, TITLE
+from pytest_wasmer.agreement.verdict import nothing_at_hand
 from pytest_wasmer.artifacts.key import cpu_features
 from pytest_wasmer.wasm.artifact import write_whole
 

@@ -12,6 +12,7 @@ from pytest_wasmer.artifacts import entry
 from pytest_wasmer.engines.api import Refused
 from pytest_wasmer.runtime.blobs import Blobs
 from pytest_wasmer.runtime.blobs import digest_of as blob_digest
+from pytest_wasmer.runtime.wire import IS_HOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from pytest_wasmer.engines.api import Description, Engine, ExternType, Native, Trapped, Values
 
     MakeHost = Callable[[int, ExternType], Callable[[Values], Values]]
-
-# An import of `instantiate`: a handle, or the number of a host function.
-IS_HANDLE, IS_HOST = 0, 1
 
 PAGE = 65536
 # Released instances that leave their state behind, until somebody asks for it.

@@ -35,6 +35,9 @@ STALL_LIMIT = 2.0
 HELLO, DONE, TRAPPED, REFUSED, OUT_OF_BOUNDS, RAISED, FAULT, HOST, RETURN = range(1, 10)
 FIRST_REQUEST = 32
 
+# An import of `instantiate`: a handle, or the number of a host function.
+IS_HANDLE, IS_HOST = 0, 1
+
 HANDLE = Struct("<I")
 TOKEN = Struct("<Q")
 

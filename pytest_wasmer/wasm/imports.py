@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST
+from pytest_wasmer.runtime.wire import IS_HANDLE, IS_HOST
 from pytest_wasmer.wasm.errors import LinkError
 from pytest_wasmer.wasm.externs import Extern, Owner
-from pytest_wasmer.wasm.host import HostFunction
 from pytest_wasmer.wasm.instance import Exports, Instance
 from pytest_wasmer.wasm.types import (
     REFERENCE_TYPES,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from pytest_wasmer.runtime.connection import Connection
+    from pytest_wasmer.wasm.host import HostFunction
     from pytest_wasmer.wasm.types import ExternType
 
     #: Per module name a mapping (or another instance's exports) from field names to functions, memories, ...
@@ -125,6 +125,8 @@ def _link_one(label: str, type_: ExternType, value: Any, connection: Connection,
         if _may_keep_references(type_):
             linked.leaks.append(owner)
     elif isinstance(type_, FunctionType) and callable(value):
+        from pytest_wasmer.wasm.host import HostFunction
+
         host = HostFunction(label, type_, value, name, connection)
         linked.pairs.append((IS_HOST, connection.hosts.register(host)))
         linked.hosts.append(host)

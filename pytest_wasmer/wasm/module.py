@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_wasmer.engines.api import Refused, Trapped
 from pytest_wasmer.runtime.errors import EngineFault, EngineLost, InstanceLost, WasmError, WrongBackend, WrongThread
-from pytest_wasmer.runtime.executor import IS_HANDLE
+from pytest_wasmer.runtime.wire import IS_HANDLE
 from pytest_wasmer.wasm import binary
 from pytest_wasmer.wasm.errors import CompileError, LinkError
 from pytest_wasmer.wasm.externs import Owner, release_with

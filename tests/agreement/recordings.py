@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_wasmer.agreement.bundles.recording import Recording
-from pytest_wasmer.agreement.judge import DIVERGED, Verdict
+from pytest_wasmer.agreement.verdict import DIVERGED, Verdict
 from tests.fake_engine import function, memory, module, variable
 
 if TYPE_CHECKING:

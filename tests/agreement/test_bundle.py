@@ -13,7 +13,7 @@ from pytest_wasmer.agreement.bundles import bundle
 from pytest_wasmer.agreement.bundles.bundle import BundleError, read, write
 from pytest_wasmer.agreement.bundles.recording import Recording, settled
 from pytest_wasmer.agreement.events import data_text
-from pytest_wasmer.agreement.judge import AGREED, Level, Verdict
+from pytest_wasmer.agreement.verdict import AGREED, Level, Verdict
 from pytest_wasmer.runtime.blobs import digest_of
 from tests.agreement.recordings import ENGINES, MADE, ODD_CALL, VERDICT, WASM, recording
 

@@ -12,9 +12,10 @@ import pytest
 from pytest_wasmer.agreement import runs
 from pytest_wasmer.agreement.compare import compare
 from pytest_wasmer.agreement.events import canonical_digests
-from pytest_wasmer.agreement.judge import OTHER_HISTORY, Level
+from pytest_wasmer.agreement.judge import OTHER_HISTORY
 from pytest_wasmer.agreement.observe import Observation
 from pytest_wasmer.agreement.runs import Member, Run
+from pytest_wasmer.agreement.verdict import Level
 from pytest_wasmer.runtime.blobs import digest_of
 from pytest_wasmer.runtime.errors import WasmError
 

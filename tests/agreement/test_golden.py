@@ -10,8 +10,8 @@ import pytest
 from pytest_wasmer.agreement import golden, runs
 from pytest_wasmer.agreement.events import nan_words_only, without_nan_words
 from pytest_wasmer.agreement.golden import Broken, Golden, difference, golden_of, parse, text_of
-from pytest_wasmer.agreement.judge import Level, nothing_at_hand
 from pytest_wasmer.agreement.observe import Observation
+from pytest_wasmer.agreement.verdict import Level, nothing_at_hand
 from pytest_wasmer.runtime.blobs import digest_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer.agreement.events import PAGE
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, INCOMPARABLE, OTHER_HISTORY, Level, Verdict, judge
+from pytest_wasmer.agreement.judge import OTHER_HISTORY, judge
 from pytest_wasmer.agreement.observe import Observation
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, INCOMPARABLE, Level, Verdict
 from pytest_wasmer.runtime.blobs import digest_of
 
 if TYPE_CHECKING:

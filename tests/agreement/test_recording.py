@@ -9,9 +9,10 @@ import pytest
 from pytest_wasmer.agreement.bundles import recording as recordings
 from pytest_wasmer.agreement.bundles.recording import Recording, events_of, recorded, settled, steps_of
 from pytest_wasmer.agreement.events import data_text, encoded
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, UNTOLD, Level, Verdict, judge
+from pytest_wasmer.agreement.judge import UNTOLD, judge
 from pytest_wasmer.agreement.local import Local
 from pytest_wasmer.agreement.observe import Observation
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, Level, Verdict
 from pytest_wasmer.runtime.blobs import digest_of
 from tests.agreement.recordings import MADE, ODD_CALL, SAME_CALL, WASM, recording
 

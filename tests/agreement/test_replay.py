@@ -11,9 +11,10 @@ from pytest_wasmer.agreement.bundles.bundle import BundleError
 from pytest_wasmer.agreement.bundles.recording import Recording, recorded
 from pytest_wasmer.agreement.bundles.replay import Stage
 from pytest_wasmer.agreement.events import data_text
-from pytest_wasmer.agreement.judge import AGREED, DIVERGED, Level, Verdict, judge
+from pytest_wasmer.agreement.judge import judge
 from pytest_wasmer.agreement.local import Local
 from pytest_wasmer.agreement.observe import Observation, Recorder
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, Level, Verdict
 from pytest_wasmer.runtime.blobs import digest_of
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.wasm.traps import Trap

@@ -13,7 +13,7 @@ import pytest
 from pytest_wasmer import cli
 from pytest_wasmer.agreement.bundles.bundle import read, write
 from pytest_wasmer.agreement.bundles.recording import Recording
-from pytest_wasmer.agreement.judge import Level
+from pytest_wasmer.agreement.verdict import Level
 from pytest_wasmer.cli import engines
 from pytest_wasmer.engines.registry import Registry
 from tests.agreement.miscompiles import FLOAT_INDIRECT, GLOBAL_LOST, LOAD_SUNK, V128_SELECT, with_module

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.child import Server
-from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST
+from pytest_wasmer.runtime.wire import IS_HANDLE, IS_HOST
 from tests.fake_engine import function, memory, module, table, variable
 
 if TYPE_CHECKING:

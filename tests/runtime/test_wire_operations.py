@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_wasmer.runtime import wire
-from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST, Executor
+from pytest_wasmer.runtime.executor import Executor
+from pytest_wasmer.runtime.wire import IS_HANDLE, IS_HOST
 
 property_settings = settings(max_examples=12, deadline=None, derandomize=True, database=None)
 

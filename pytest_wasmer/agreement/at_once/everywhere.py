@@ -16,9 +16,9 @@ from pytest_wasmer.agreement.events import data_text
 from pytest_wasmer.runtime.connection import Connection
 from pytest_wasmer.runtime.direct import DirectConnection
 from pytest_wasmer.runtime.errors import WasmError, WrongBackend
-from pytest_wasmer.runtime.executor import IS_HOST
 from pytest_wasmer.runtime.host import HostCalls
 from pytest_wasmer.runtime.pipe import PipeConnection
+from pytest_wasmer.runtime.wire import IS_HOST
 from pytest_wasmer.wasm.loading import Code, Loaded
 from pytest_wasmer.wasm.module import Module
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_wasmer.agreement.at_once.lockstep import Stub, Stubs, release
 from pytest_wasmer.agreement.at_once.settle import compare, event_of, settled
-from pytest_wasmer.agreement.judge import Level, equal
+from pytest_wasmer.agreement.judge import equal
+from pytest_wasmer.agreement.verdict import Level
 from pytest_wasmer.engines.api import HostRaised, OutOfBounds, Refused, Trapped
 from pytest_wasmer.runtime.errors import EngineFault, WasmError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pytest_wasmer.agreement.events import data_text
-from pytest_wasmer.agreement.judge import DIVERGED, UNKNOWN, Level, Verdict, equal, is_exhausted
+from pytest_wasmer.agreement.judge import UNKNOWN, equal, is_exhausted
+from pytest_wasmer.agreement.verdict import DIVERGED, Level, Verdict
 from pytest_wasmer.agreement.verdicts import disagreement
 from pytest_wasmer.engines.api import OutOfBounds, Refused, Trapped
 from pytest_wasmer.runtime.errors import EngineLost, WasmError

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_wasmer.agreement.bundles.recording import Recording, settled
 from pytest_wasmer.agreement.bundles.shapes import checked
 from pytest_wasmer.agreement.events import LONG, content_of, data_text
-from pytest_wasmer.agreement.judge import DIVERGED, Level, nothing_at_hand
+from pytest_wasmer.agreement.verdict import DIVERGED, Level, nothing_at_hand
 from pytest_wasmer.agreement.verdicts import disagreement
 from pytest_wasmer.artifacts.key import cpu_features
 from pytest_wasmer.runtime.blobs import digest_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.judge import Find, Verdict
+    from pytest_wasmer.agreement.verdict import Find, Verdict
 
 CALLS, OBSERVED, README = "calls.json", "observed.json", "README.md"
 FORMAT, OBSERVED_FORMAT = "pytest-wasmer calls", "pytest-wasmer observed"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_wasmer.agreement.events import Event
-    from pytest_wasmer.agreement.judge import Level, Verdict
     from pytest_wasmer.agreement.local import Local, Told
     from pytest_wasmer.agreement.observe import Observation
+    from pytest_wasmer.agreement.verdict import Level, Verdict
 
 # Bytes of modules and long data in one recording.
 LIMIT = 64 << 20

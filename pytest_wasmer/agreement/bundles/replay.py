@@ -18,8 +18,8 @@ from pytest_wasmer.agreement.events import content_of
 from pytest_wasmer.agreement.local import Local
 from pytest_wasmer.agreement.observe import Observation, Recorder
 from pytest_wasmer.runtime.errors import EngineLost, WasmError
-from pytest_wasmer.runtime.executor import IS_HANDLE, IS_HOST
 from pytest_wasmer.runtime.pipe import PipeConnection
+from pytest_wasmer.runtime.wire import IS_HANDLE, IS_HOST
 from pytest_wasmer.variants import FRESH
 from pytest_wasmer.wasm.errors import MissingExport
 from pytest_wasmer.wasm.externs import Extern, Owner, host_owner, release_with

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_wasmer.agreement.events import is_nan
 from pytest_wasmer.agreement.fuzzing.lanes import Lanes, Replay
 from pytest_wasmer.agreement.fuzzing.shrink import Sequence, shrunk
-from pytest_wasmer.agreement.judge import DIVERGED, Level, Verdict, judge, nothing_at_hand
+from pytest_wasmer.agreement.judge import judge
+from pytest_wasmer.agreement.verdict import DIVERGED, Level, Verdict, nothing_at_hand
 from pytest_wasmer.agreement.verdicts import camps_of, disagreement
 from pytest_wasmer.report.table import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_wasmer.agreement.judge import Find
     from pytest_wasmer.agreement.observe import Observation
+    from pytest_wasmer.agreement.verdict import Find
 
 # Seconds for one replay: it did end when it was fuzzed.
 REPLAY_LIMIT = 30.0
