@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_wasmer import selection
 from pytest_wasmer.fixtures import GOLDEN
+from pytest_wasmer.markers import NOTHING
 
 if TYPE_CHECKING:
     import pytest
@@ -28,7 +29,7 @@ class Observing:
         #: Of the running test, for its report.
         self.membership: Membership | None = None
         # What its markers say.
-        self._agreement: markers.Agreement
+        self._agreement = NOTHING.agreement
         #: For whoever starts an engine: on which variant (None: any) who takes down what objects do.
         self.recorded: tuple[str | None, Recorder | None] = None, None
 

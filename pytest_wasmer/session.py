@@ -162,6 +162,9 @@ class WasmSession:
         connection = connect()
         if connection.test_runs_on:
             connection.refuse_other_test("wasm_module, wasm_instance or wasm_round_trip")
+        item = self.item
+        if item is not None and self._parameter is None and self.together.asked_by(item) is None:
+            self._asked, self._said = item, variant  # the value of wasm_backend may be that of an earlier test
         return connect
 
     def _folder(self, asking: str) -> Path:
@@ -305,8 +308,7 @@ class WasmSession:
         """
         if not self.started:
             return {}, []
-        # After the set-up follows what looks again, and is of the same test.
-        outputs, losses = self.pool.take(settle=when != "setup")
+        outputs, losses = self.pool.take()
         if losses:
             self._stale = True
             self.modules.crashes.note(losses, item.nodeid)

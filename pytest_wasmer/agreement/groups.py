@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         group: str
         variant: str
         expected: list[str]
-        #: As of `judge.Level`; None where nothing is to be compared.
+        #: As of `verdict.Level`; None where nothing is to be compared.
         level: tuple[bool, bool, bool, bool] | None
         #: What a marker leaves out, as it says it; "" for nothing.
         exempt: str
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         golden: GoldenMark | None
 
     class GoldenMark(TypedDict):
-        """What a test found its golden to be. `path`: relative to rootdir; `level`: as of `judge.Level`."""
+        """What a test found its golden to be. `path`: relative to rootdir; `level`: as of `verdict.Level`."""
 
         path: str
         state: str
@@ -179,6 +179,8 @@ class Groups:
     ) -> Verdict:
         level = membership["level"]
         why_not = self._why_not(group)
+        if why_not == ALONE:
+            return Verdict(INCOMPARABLE, ALONE)
         if level is None:
             if not why_not:
                 self._look_behind(membership, observed, strict=False)

@@ -121,7 +121,7 @@ def _outcome(report: pytest.TestReport) -> str:
 
 def environment(config: pytest.Config, settings: Settings, backends: Iterable[Availability]) -> dict[str, Any]:
     """What a run depends on, without names of users, machines and private directories."""
-    said = {name: vars(setting) for name, setting in vars(settings).items()}
+    said = {name: {**vars(setting)} for name, setting in vars(settings).items()}
     for path in (said["cache_dir"], said["report"]):
         path["value"] = _public(path["value"], config.rootpath)
     return {

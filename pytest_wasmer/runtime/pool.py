@@ -84,13 +84,9 @@ class EnginePool:
         if text:
             self._outputs[name] = self._outputs.get(name, "") + text
 
-    def take(self, *, settle: bool = True) -> tuple[dict[str, str], list[EngineLost]]:
-        """What native code printed, by backend, and the engine processes lost, since the last time.
-
-        `settle`: also those that died without anybody's notice.
-        """
-        if settle:
-            self.settle()
+    def take(self) -> tuple[dict[str, str], list[EngineLost]]:
+        """What native code printed, by backend, and the engine processes lost, since the last time."""
+        self.settle()
         self._bury()
         losses, self._losses = self._losses, []
         for name, connection in self._connections.items():

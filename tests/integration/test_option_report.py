@@ -106,6 +106,21 @@ def test_nobody_and_no_private_place_is_named(
         assert getpass.getuser() == "root" or getpass.getuser() not in text
 
 
+def test_the_run_goes_on_with_what_was_set(project: pytest.Pytester, tmp_path: Path) -> None:
+    """Fixtures may end after the report was written."""
+    conftest = project.path / "conftest.py"
+    conftest.write_text(
+        conftest.read_text()
+        + """
+def pytest_unconfigure(config):
+    from pytest_wasmer.plugin import WASM
+    print("kept in", config.stash[WASM].settings.cache_dir.value)
+"""
+    )
+    result = project.runpytest(ALL, f"--wasm-cache-dir={tmp_path / 'store'}", "--wasm-report=run.json", "-s")
+    result.stdout.fnmatch_lines([f"kept in {tmp_path / 'store'}"])
+
+
 def test_what_the_hook_normalizes(project: pytest.Pytester) -> None:
     conftest = project.path / "conftest.py"
     conftest.write_text(conftest.read_text() + "\ndef pytest_wasmer_normalize(group, events):\n    return events[:1]\n")

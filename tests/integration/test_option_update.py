@@ -284,6 +284,23 @@ def test_usefixtures_and_fixtures_of_wider_scope(fakes: pytest.Pytester) -> None
     fakes.runpytest(ALL, "-k", "test_two").assert_outcomes(passed=3, deselected=9)
 
 
+def test_a_testcase_that_is_the_first_to_ask(fakes: pytest.Pytester) -> None:
+    """Before it, nothing was known of Wasm."""
+    fakes.makepyfile(
+        """
+        import unittest
+        import pytest
+
+        @pytest.mark.usefixtures("wasm_golden")
+        class TestA(unittest.TestCase):
+            def test_one(self): pass
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a")
+    result.stdout.fnmatch_lines(["*wasm_golden*: name it in the signature of a test function*"])
+    result.stdout.no_fnmatch_line("*AttributeError*")
+
+
 def test_the_hook_that_normalizes(project: pytest.Pytester) -> None:
     conftest = project.path / "conftest.py"
     conftest.write_text(

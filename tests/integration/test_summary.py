@@ -49,3 +49,48 @@ def test_counts_tests_modules_and_time_per_backend(fakes: pytest.Pytester) -> No
         "fake-a        2       1        0        1         2       0   0.00 s  0.00 s  0.00 s",
         "fake-b        0       2        1        1         1       0   0.00 s  0.00 s  0.00 s",
     ]
+
+
+def test_counts_tests_that_ask_by_name_each(fakes: pytest.Pytester) -> None:
+    """The second of them gets the backend that the first one asked for: nobody chooses it again."""
+    fakes.makepyfile(
+        """
+        import unittest
+        import pytest
+        from fake_engine import module
+
+        def test_one(request):
+            request.getfixturevalue("wasm_instance")(module(name="one"))
+
+        def test_two(request):
+            request.getfixturevalue("wasm_instance")(module(name="two"))
+
+        @pytest.fixture
+        def instance(request):
+            request.cls.instance = request.getfixturevalue("wasm_instance")(module(name="three"))
+
+        @pytest.mark.usefixtures("instance")
+        class TestThree(unittest.TestCase):
+            def test_three(self):
+                assert self.instance
+
+        def test_plain(): pass
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a")
+    result.assert_outcomes(passed=4)
+    result.stdout.re_match_lines([r"fake-a +3 +0 +0 "])
+
+
+def test_what_is_not_compared_on_one_backend_has_one_reason(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        """
+        from fake_engine import module
+
+        def test_one(wasm_instance):
+            wasm_instance(module(name="one"))
+        """
+    )
+    for arguments in ([], ["--wasm-agree=off"], ["--wasm-agree=off", "--wasm-report=run.json"]):
+        result = fakes.runpytest("--wasm-backends=fake-a", *arguments)
+        result.stdout.fnmatch_lines(["wasm: nothing was compared", "    1: one backend only"])
