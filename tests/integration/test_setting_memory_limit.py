@@ -79,6 +79,29 @@ def test_the_guest_sees_it_alike_on_each_backend(pytester: pytest.Pytester) -> N
 
 
 @linux
+@needs_wheels
+@linux
+def test_each_test_may_take_as_much_again(pytester: pytest.Pytester) -> None:
+    """Also one after the other by the same setting."""
+    pytester.makeini("[pytest]\nwasm_memory_limit = 64 MiB")
+    pytester.makepyfile(
+        GROWS
+        + """
+    @pytest.fixture(scope="module")
+    def held(wasm_instance):
+        return wasm_instance(MODULE)
+
+    def test_one(held):
+        assert held.exports.grow(800) == 1
+
+    def test_two(held):
+        assert held.exports.grow(800) == 801
+        assert held.exports.grow(800) == -1
+    """
+    )
+    pytester.runpytest("--wasm-backends=singlepass").assert_outcomes(passed=2)
+
+
 def test_an_engine_that_needs_more_is_lost(fakes: pytest.Pytester) -> None:
     fakes.makepyfile(
         """
