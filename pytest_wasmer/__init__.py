@@ -20,11 +20,15 @@ __version__ = "0.1.0"
 
 
 class Plain:
-    """Loads this package as Python does, without pytest's rewriting of asserts, which triples the time of an import."""
+    """Loads this package as Python does, without pytest's rewriting of asserts, which triples the time of an import.
+
+    And `platformdirs`, which has no asserts, but a plugin for pytest: hence pytest would rewrite all of it.
+    """
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        return PathFinder.find_spec(name, path) if name.startswith("pytest_wasmer.") else None
+        plain = name.startswith(("pytest_wasmer.", "platformdirs.")) or name == "platformdirs"
+        return PathFinder.find_spec(name, path) if plain else None
 
 
 sys.meta_path.insert(0, Plain)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pytest_wasmer.checking import size_of, unknown
-from pytest_wasmer.settings import AGREE
+from pytest_wasmer.settings import AGREE, MARKER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -123,7 +123,6 @@ def wasm_memory_limit(size: int | str) -> int:
 
 
 MARKERS: tuple[Callable[..., Any], ...] = (wasm_backends, wasm_xfail, wasm_agree, wasm_timeout, wasm_memory_limit)
-NAMES = frozenset(marker.__name__ for marker in MARKERS)
 
 
 class Said(NamedTuple):
@@ -145,10 +144,10 @@ def said(node: pytest.Item | pytest.Function, known: Sequence[str]) -> Said:
 
     `known`: the names of all backends.
     """
-    marks = [mark for mark in node.iter_markers() if mark.name in NAMES]
+    marks = [mark for mark in node.iter_markers() if mark.name in MARKER_NAMES]
     if not marks:  # of most tests
         return NOTHING
-    found: dict[str, list[Any]] = {name: [] for name in NAMES}
+    found: dict[str, list[Any]] = {name: [] for name in MARKER_NAMES}
     for mark in marks:
         found[mark.name].append(_validated(node, mark, known))
     return Said(

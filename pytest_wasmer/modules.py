@@ -55,7 +55,10 @@ class Modules:
 
     def load(self, variant: str, connect: Callable[[], Connection], source: Source) -> Module:
         __tracebackhide__ = True
-        return self._loader.load(variant, connect, source, self._strategy(variant), self._parts(variant))
+        strategy = self._strategy(variant)
+        if strategy is self._reloaded:
+            self._shelf(variant)  # now, while an engine process may be starting
+        return self._loader.load(variant, connect, source, strategy, self._parts(variant))
 
     def load_artifact(self, variant: str, connect: Callable[[], Connection], path: Path, *, trusted: bool) -> Module:
         """The module of a file that `Module.save` wrote. Raises `ArtifactError`."""

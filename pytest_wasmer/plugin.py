@@ -33,6 +33,8 @@ class Wasm:
         self.item: pytest.Item | None = None
         #: Once there is one.
         self.session: WasmSession | None = None
+        # The tests, when they were last put in order.
+        self._ordered: list[pytest.Item] = []
 
     def need(self) -> WasmSession:
         if self.session is None:
@@ -59,10 +61,10 @@ class Wasm:
     def in_order(self, items: list[pytest.Item]) -> None:
         """A hook for what picks tests by their order: --sw skips all that comes before the failed one."""
         session = self.session
-        if session is not None and session.begun:
+        if session is not None and session.begun and items != self._ordered:
             from pytest_wasmer import selection
 
-            items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
+            items[:] = self._ordered = selection.in_mirror_order(items, lambda: session.registry.names)
 
 
 WASM: pytest.StashKey[Wasm] = pytest.StashKey()
@@ -124,22 +126,25 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
     result = yield
     wasm = config.stash[WASM]
-    if (wasm.session and wasm.session.begun) or _one_has(items, "wasm_xfail"):
+    marked = _one_is_marked(items)
+    if marked or (wasm.session and wasm.session.begun):
         from pytest_wasmer import selection
 
         session = wasm.need()
-        selection.mark_unparametrized(items, lambda: session.selection, lambda: session.registry.names)
-        items[:] = selection.in_mirror_order(items, lambda: session.registry.names)
+        if marked:
+            selection.mark_unparametrized(items, lambda: session.selection, lambda: session.registry.names)
+        wasm.in_order(items)
         if session.begun and "hypothesis" in sys.modules:
             session.begin_properties(items)
     return result
 
 
-def _one_has(items: Sequence[pytest.Item], marker: str) -> bool:
-    """Whether a test has it. Looks at each class and module once: this is for suites without Wasm, too."""
+def _one_is_marked(items: Sequence[pytest.Item]) -> bool:
+    """Whether a test has a marker of ours. Looks at classes and modules once: this is for suites without Wasm, too."""
     parents = {parent for parent in {item.parent for item in items} if parent is not None}
     above = {node for parent in parents for node in parent.listchain()}
-    return any(mark.name == marker for nodes in (items, above) for node in nodes for mark in node.own_markers)
+    ours = settings.MARKER_NAMES
+    return any(mark.name in ours for nodes in (items, above) for node in nodes for mark in node.own_markers)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -88,5 +88,6 @@ class Run:
         for backend, text in outputs.items():
             item.add_report_section(call.when, f"{backend} engine output", text)
         report = yield
-        outcome.complete(report, item, call, losses, self._session.facts(item, call.when))
+        outcome.complete(report, item, call, losses)
+        self._session.inform(report, item)
         return report

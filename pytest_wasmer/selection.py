@@ -255,7 +255,8 @@ def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]
     backends = [variant_of(item) for item in items]
     if not any(backends):
         return items
-    ranks = variants_of(known())
+    ranks = {name: rank for rank, name in enumerate(variants_of(known()))}
+    several = len({*backends} - {None}) > 1
     files: dict[object, int] = {}
     tests: dict[object, int] = {}
     keys = []
@@ -263,12 +264,11 @@ def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]
     for item, backend in zip(items, backends, strict=True):
         if backend is not None:
             begun.add(item.path)
-            rank = ranks.index(backend)
+            rank = ranks[backend]
         else:  # before or behind the file's Wasm tests, as it stands
             rank = len(ranks) if item.path in begun else -1
-        keys.append(
-            (files.setdefault(item.path, len(files)), rank, tests.setdefault(_test_of(item, backend), len(tests)))
-        )
+        test = tests.setdefault(_test_of(item, backend), len(tests)) if several else 0
+        keys.append((files.setdefault(item.path, len(files)), rank, test))
     return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
 
 

@@ -62,7 +62,9 @@ class WasmSession:
         #: Whether there is a test with Wasm.
         self.begun = False
         self.header_shown = False
-        self._common: dict[tuple[str | None, str], Facts] = {}
+        # Of the test that runs: seconds that no report has said yet, and what became of it so far.
+        self._unsaid = 0.0
+        self._outcome = ""
         # The variant of the last test that said it by marker, see `variant`.
         self._said: str | None = None
         # The last test that had to be asked for it.
@@ -279,7 +281,7 @@ class WasmSession:
 
     def collected(self, session: pytest.Session) -> None:
         """The tests that will run are known. Goldens are looked for where there may be some."""
-        folders = {item.path.parent for item in session.items}
+        folders = {path.parent for path in {item.path for item in session.items}}
         named = any(GOLDEN in getattr(item, "fixturenames", ()) for item in session.items)
         if named or any((folder / FOLDER).is_dir() for folder in folders):
             self.goldens.collected(session, self.deselected)
@@ -306,7 +308,7 @@ class WasmSession:
 
         What fixtures hold of those is then due to be made anew.
         """
-        if not self.started:
+        if not self.started or (when != "teardown" and not self.pool.was_asked()):
             return {}, []
         outputs, losses = self.pool.take()
         if losses:
@@ -318,27 +320,32 @@ class WasmSession:
 
     # What the run says
 
-    def facts(self, item: pytest.Item, when: str) -> Facts | None:
-        """What a report carries for the summary: what the test ran on, and what was loaded since the last time."""
+    def inform(self, report: pytest.TestReport, item: pytest.Item) -> None:
+        """Add to a report what the summary needs: to the last one of a test, and to those with news."""
         variant, asked = self._runs_on(item)
         if variant is None and asked is None:
-            return None
-        at_once = "" if asked is None else self.together.said_of(asked)
-        # Reports live as long as the session: most share one object.
-        nothing = self._common.get((variant, at_once))
-        if nothing is None:
-            nothing = self._common[variant, at_once] = {
+            return
+        last, passed = report.when == "teardown", report.outcome == "passed"
+        self._unsaid += report.duration
+        if not passed or (report.when == "call" and not self._outcome):
+            self._outcome = report.outcome
+        news = self.started and self.modules.has_news
+        if last or news or not passed or asked is not None or self.settings.report.value:
+            loadings, warnings = self.modules.take() if news else ({}, [])
+            membership = self.observing.membership if last else None
+            facts: Facts = {
                 "variant": variant or ALL_AT_ONCE,
-                "at_once": at_once,
-                "loadings": {},
-                "warnings": [],
-                "membership": None,
+                "at_once": "" if asked is None else self.together.said_of(asked),
+                "seconds": self._unsaid,
+                "passed": last and self._outcome == "passed",
+                "loadings": loadings,
+                "warnings": warnings,
+                "membership": membership,
             }
-        membership = self.observing.membership if when == "teardown" else None
-        if membership or (self.started and self.modules.has_news):
-            loadings, warnings = self.modules.take() if self.started else ({}, [])
-            return {**nothing, "loadings": loadings, "warnings": warnings, "membership": membership}
-        return nothing
+            self._unsaid = 0.0
+            report.wasm = facts  # type: ignore[attr-defined]
+        if last:
+            self._outcome = ""
 
     @cached_property
     def tally(self) -> Tally:
@@ -387,7 +394,7 @@ class WasmSession:
         self.tally.add(report)
         if self._run_report is not None:
             self._run_report.add(report, facts)
-        self._agreement.add(report, facts["membership"])
+        self._agreement.add(report, facts["membership"], passed=facts["passed"])
         vars(report)["wasm"] = None  # reports live as long as the session
 
     def finish(self) -> None:

@@ -135,6 +135,7 @@ MARKER_LINES = (
     "wasm_timeout(seconds=None, compile=None): how long a call, and a compile, may take here; 0: any time.",
     "wasm_memory_limit(size): what the test may take in each engine process, as 64 << 20 or '64 MiB'; 0: anything.",
 )
+MARKER_NAMES = frozenset(line.partition("(")[0] for line in MARKER_LINES)
 
 
 class Setting:

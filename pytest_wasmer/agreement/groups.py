@@ -112,7 +112,6 @@ class Groups:
         self._local = local
         self._find = nothing_at_hand if local is None else local.data
         self._groups: dict[str, _Group] = {}
-        self._failed: set[str] = set()
         self.counts: Counter[str] = Counter()
         #: Why groups were not compared, and how many for each reason.
         self.reasons: Counter[str] = Counter()
@@ -127,14 +126,8 @@ class Groups:
         #: Of groups that stayed incomplete: their goldens, and why.
         self.incomplete: dict[str, tuple[GoldenMark, str]] = {}
 
-    def add(self, report: pytest.TestReport, membership: Membership | None) -> Judged | None:
-        """Take note of a report; what became of the group that it completes, if it does."""
-        if report.when == "setup":
-            self._failed.discard(report.nodeid)
-        if report.outcome != "passed":
-            self._failed.add(report.nodeid)
-        if report.when != "teardown" or membership is None:
-            return None
+    def add(self, report: pytest.TestReport, membership: Membership, *, passed: bool) -> Judged | None:
+        """Take note of a test's last report; what became of the group that it completes, if it does."""
         name = membership["group"]
         if len(membership["expected"]) == 1 and not membership["observed"]:
             self._count(name, Verdict(INCOMPARABLE, ALONE), [], "")
@@ -146,7 +139,7 @@ class Groups:
         group.members[variant] = report.nodeid
         group.observed[variant] = membership["observed"]
         group.golden = _worse(group.golden, membership["golden"])
-        if report.nodeid in self._failed:
+        if not passed:
             group.failed.append(variant)
         elif variant in group.failed:  # a rerun that passed
             group.failed.remove(variant)

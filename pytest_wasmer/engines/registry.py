@@ -31,6 +31,7 @@ __all__ = ["COMPILERS", "WHEEL_VERSION"]
 # Wasmer's engine whose artifacts are shared objects; not in `all`.
 DYLIBS = tuple(f"{compiler}-dylib" for compiler in COMPILERS)
 WHEELS = "pytest_wasmer.engines.wheels:WheelsEngine"
+PACKAGE = Path(__file__).resolve().parent.parent
 PROBE_TIMEOUT = 60.0
 # gcc alone cannot link (Debian has the C library's part in libc6-dev), and then Dylib's compiles say `NO_LINK`.
 INSTALL_GCC = "apt install gcc libc6-dev (or your system's way)"
@@ -44,7 +45,8 @@ class BackendSpec(NamedTuple):
     runs it. `python`: the interpreter of that process. `import_path`: a directory to import the adapter from.
     `identity`: what changes whenever artifacts of an older version cannot be loaded any more: version and digest, say.
     Without it artifacts are not stored. `scratch`: whether the engine leaves temporary files behind when it is killed;
-    then its process has a TMPDIR of its own, which is removed with it.
+    then its process has a TMPDIR of its own, which is removed with it. `folders`: where all is that it imports, if
+    that is known: then nothing else of that Python's site-packages is looked at, which takes a quarter of the start.
     """
 
     name: str
@@ -54,6 +56,7 @@ class BackendSpec(NamedTuple):
     import_path: str | None = None
     identity: str = ""
     scratch: bool = False
+    folders: tuple[str, ...] = ()
 
 
 class Availability(NamedTuple):
@@ -88,6 +91,7 @@ class Registry:
         self._named = named
         self._anew = anew
         self._known: dict[str, Availability] = {}
+        self._found: dict[str, BackendSpec] = {}
 
     @property
     def names(self) -> list[str]:
@@ -99,8 +103,15 @@ class Registry:
         return interpreter.find(self._named, self._cache, anew=self._anew)
 
     def spec(self, name: str) -> BackendSpec:
-        spec = self._specs[name]
-        return spec._replace(python=self.interpreter.executable) if _is_ours(spec) else spec
+        if name not in self._found:
+            spec = self._specs[name]
+            self._found[name] = self._of_wheels(spec) if _is_ours(spec) else spec
+        return self._found[name]
+
+    def _of_wheels(self, spec: BackendSpec) -> BackendSpec:
+        python = self.interpreter
+        folders = [str(library.parent.parent) for library in map(python.library, _packages(spec)) if library]
+        return spec._replace(python=python.executable, folders=tuple(dict.fromkeys(folders)))
 
     def availability(self, name: str) -> Availability:
         """Whether the backend works here; the first time a library is met, this runs a child process."""
@@ -113,15 +124,14 @@ class Registry:
         python = self.interpreter
         if python.reason:
             return Availability(spec, False, reason=python.reason, remedy=python.remedy)
-        compiler, _, dylib = spec.argument.partition("-")
-        found = {package: python.library(package) for package in (f"wasmer_compiler_{compiler}", "wasmer")}
+        found = {package: python.library(package) for package in _packages(spec)}
         libraries = [library for library in found.values() if library is not None]
         missing = [_pinned(package) for package, library in found.items() if library is None]
         if missing:
             where = "" if python.origin == interpreter.HERE else f" in {python}"
             reason = f"the {missing[0].partition('==')[0]} wheel is not installed{where}"
             return Availability(spec, False, reason=reason, remedy=python.install(*missing))
-        gcc = shutil.which("gcc") if dylib else ""
+        gcc = shutil.which("gcc") if spec.argument.endswith("-dylib") else ""
         if gcc is None:
             reason = "the Dylib engine links with gcc, which is not on PATH"
             return Availability(spec, False, reason=reason, remedy=INSTALL_GCC)
@@ -163,6 +173,10 @@ def _is_ours(spec: BackendSpec) -> bool:
     return spec.engine.startswith("pytest_wasmer.")
 
 
+def _packages(spec: BackendSpec) -> tuple[str, str]:
+    return f"wasmer_compiler_{spec.argument.partition('-')[0]}", "wasmer"
+
+
 def _pinned(package: str) -> str:
     return f"{package.replace('_', '-')}=={WHEEL_VERSION}"
 
@@ -173,19 +187,15 @@ def version_of(library: Path) -> str:
     return found[0].removesuffix(".dist-info").rpartition("-")[2] if len(found) == 1 else ""
 
 
+def command_of(spec: BackendSpec) -> list[str]:
+    """Its Python, which lets nothing of the user's environment or directory take part."""
+    return [spec.python, "-I", *(["-S"] if spec.folders else [])]
+
+
 def probe(spec: BackendSpec) -> tuple[bool, str]:
     """Load the engine in a child process and run a function. Its version, or why not."""
-    # -I: nothing of the user's environment or directory may take part. -B: another Python leaves no bytecode here.
-    command = [
-        spec.python,
-        "-I",
-        "-B",
-        "-c",
-        _PROBE,
-        str(Path(__file__).resolve().parent.parent),
-        spec.engine,
-        spec.argument,
-    ]
+    # -B: another Python leaves no bytecode here.
+    command = [*command_of(spec), "-B", "-c", _PROBE, str(PACKAGE), spec.engine, spec.argument, *spec.folders]
     try:
         with tempfile.TemporaryDirectory(prefix="pytest-wasmer-") as scratch:
             done = subprocess.run(
@@ -210,6 +220,7 @@ _PROBE = """
 import sys
 package = type(sys)('pytest_wasmer'); package.__path__ = [sys.argv[1]]; sys.modules['pytest_wasmer'] = package
 from pytest_wasmer.runtime.executor import Executor, make_engine
+sys.path += sys.argv[4:]
 engine = make_engine(sys.argv[2], sys.argv[3])
 executor = Executor(engine, None)
 wasm = bytes.fromhex('0061736d010000000105016000017f03020100070a0106616e7377657200000a06010400412a0b')

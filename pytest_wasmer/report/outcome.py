@@ -12,22 +12,17 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_wasmer.report.terminal import Facts
-
 
 def complete(
     report: pytest.TestReport,
     item: pytest.Item,
     call: pytest.CallInfo[None],
     losses: Sequence[EngineLost],
-    facts: Facts | None,
 ) -> None:
-    """Add what the summary needs, and fail a test that lost an engine process, or cannot even find its module.
+    """Fail a test that lost an engine process, or cannot even find its module.
 
     `wasm_xfail` must not hide those, nor may a test that catches every exception pass with a dead engine.
     """
-    if facts is not None:
-        report.wasm = facts  # type: ignore[attr-defined]
     if report.failed:
         return
     crashes = [loss for loss in losses if not loss.interrupted]

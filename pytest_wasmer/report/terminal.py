@@ -27,6 +27,10 @@ if TYPE_CHECKING:
         """
 
         variant: str
+        #: Of this report, and of those of the test before it that had nothing to say.
+        seconds: float
+        #: Whether this is the last report of a test that has passed.
+        passed: bool
         #: What a test that uses `wasm_all` did; "" for one that runs on each backend.
         at_once: str
         loadings: Mapping[str, Sequence[tuple[str, float, float]]]
@@ -102,7 +106,7 @@ class Tally:
         if facts is None:
             return
         variant = facts["variant"]
-        duration = report.duration
+        duration = facts["seconds"]
         for name, loadings in facts["loadings"].items():
             self._loadings.setdefault(name, []).extend(loadings)
             duration -= sum(seconds for _, seconds, _ in loadings)
@@ -112,11 +116,11 @@ class Tally:
         if facts["at_once"] and report.when == "call" and report.outcome != "skipped":
             self._at_once[report.nodeid] = facts["at_once"]
         outcomes = self._outcomes.setdefault(variant, {})
-        outcome = "xfailed" if report.outcome == "skipped" and hasattr(report, "wasxfail") else report.outcome
-        if report.when == "setup":
-            outcomes.pop(report.nodeid, None)  # a rerun counts from its last attempt
-        if (report.when == "call" or outcome != "passed") and outcomes.get(report.nodeid) != "failed":
-            outcomes[report.nodeid] = outcome
+        if facts["passed"]:
+            outcomes[report.nodeid] = "passed"  # now, if it is a rerun
+        elif report.outcome != "passed" and outcomes.get(report.nodeid) != "failed":
+            xfailed = report.outcome == "skipped" and hasattr(report, "wasxfail")
+            outcomes[report.nodeid] = "xfailed" if xfailed else report.outcome
 
     @property
     def compiled(self) -> bool:

@@ -62,7 +62,10 @@ class Server:
             self._answer(*frames.read())
 
     def _answer(self, op: int, sequence: int, body: bytes) -> None:
-        if op == wire.RELEASE:  # the only message without an answer
+        if op == wire.WAKE:
+            self._frames.linger_awake()
+            return
+        if op == wire.RELEASE:  # this and that have no answer
             self._calls.clear()
             self._quick.clear()
             self._executor.release(*wire.BY_CODE[op].arguments.unpack(body))
@@ -155,7 +158,7 @@ def _traceback() -> str:
 
 
 def main() -> NoReturn:
-    """`python -c BOOT package_dir engine argument lifeline [import_path]`."""
+    """`python -c BOOT package_dir engine argument lifeline [import_path...]`."""
     reference, argument, lifeline, *import_path = sys.argv[2:]
     # The pipe moves away from 0 and 1, where native code reads and prints; 2 is the capture file already.
     frames = wire.Frames(os.dup(0), os.dup(1), patient=True)

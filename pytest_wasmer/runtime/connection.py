@@ -88,6 +88,13 @@ class Connection:
     def settle(self) -> None:
         """To be called between tests: undo what others did to this process's signal handlers."""
 
+    def was_asked(self) -> bool:
+        """Whether anything was asked since it last settled."""
+        return True
+
+    def wake(self) -> None:
+        """A test is about to ask, as far as can be told: a process that has slept takes 0.1 ms to answer."""
+
     def close(self) -> None:
         raise NotImplementedError
 

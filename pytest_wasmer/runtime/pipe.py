@@ -41,6 +41,8 @@ class PipeConnection(Connection):
         self._process = EngineProcess(spec, pycache, cwd, environment)
         self._frames = self._process.frames
         self._sequence = 0
+        # What that was when it last settled.
+        self._settled = -1
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
         self._lock = Lock()
         self._owner: int | None = None
@@ -287,6 +289,19 @@ class PipeConnection(Connection):
             return EngineFault(f"the {self.backend} engine failed: {kind}: {text}\nIn the engine process:\n{trace}")
         raise wire.Nonsense(f"an unknown message ({outcome})")
 
+    def wake(self) -> None:
+        taken = False
+        try:
+            taken = self._greeted and self.lost is None and self._lock.acquire(False)
+            if taken:
+                self._sequence = (self._sequence + 1) & 0xFFFFFFFF  # for the watchdog: this is not the last request
+                self._frames.write(wire.WAKE, self._sequence, b"")
+        except wire.Closed:
+            pass  # as the next request will say
+        finally:
+            if taken:
+                self._lock.release()
+
     # Trouble
 
     def _failure(self, error: BaseException, about: str, values: Values | None) -> BaseException:
@@ -373,9 +388,14 @@ class PipeConnection(Connection):
         """End the engine process now, whatever it is at: the request that waits for it fails. From any thread."""
         self._process.process.kill()
 
+    def was_asked(self) -> bool:
+        return self._sequence != self._settled
+
     def settle(self) -> None:
         """Notice a death between requests now, not in the next test."""
-        if self.lost is None and self._process.process.poll() is not None:
+        self._settled = self._sequence
+        # Whose pipe is open lives, which is quicker to find out.
+        if self.lost is None and self._frames.stirs() and self._process.process.poll() is not None:
             cause, output = self._process.how_it_ended(), self._process.tail()
             self.lost = EngineLost(self.backend, cause, "nothing, it was idle", output)
 

@@ -84,6 +84,10 @@ class EnginePool:
         if text:
             self._outputs[name] = self._outputs.get(name, "") + text
 
+    def was_asked(self) -> bool:
+        """Whether there can be something to take."""
+        return any(connection.was_asked() for connection in self._connections.values())
+
     def take(self) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed, by backend, and the engine processes lost, since the last time."""
         self.settle()
@@ -97,11 +101,12 @@ class EnginePool:
     def only(self, backends: Collection[str] | None) -> None:
         """While a test of those backends runs the other engines refuse requests. None: nothing is refused."""
         self._running = backends
-        for connection in self._connections.values():
-            self._tell(connection)
-        if self._lost:
-            for connection in self._lost:
-                self._tell(connection)
+        for connection in (*self._connections.values(), *self._lost):
+            self._tell_test(connection)
+        if backends is not None and len(backends) == 1:
+            for name in backends:
+                if name in self._connections:
+                    self._connections[name].wake()
 
     def record(self, backend: str | None, recorder: Recorder | None) -> None:
         """What objects on that backend (None: on any) do is taken down from now on."""
@@ -111,9 +116,12 @@ class EnginePool:
 
     def _tell(self, connection: Connection) -> None:
         connection.recorder = self._recorder if self._recorded in (None, connection.backend) else None
+        self._tell_test(connection)
+
+    def _tell_test(self, connection: Connection) -> None:
         running = self._running
-        others = running is not None and connection.backend not in running
-        connection.test_runs_on = ", ".join(running or ()) if others else ""
+        refused = running is not None and connection.backend not in running
+        connection.test_runs_on = ", ".join(running or ()) if refused else ""
 
     def settle(self) -> None:
         """Notice deaths between requests."""

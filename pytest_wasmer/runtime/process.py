@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from pytest_wasmer.engines.interpreter import ending
+from pytest_wasmer.engines.registry import PACKAGE, command_of
 from pytest_wasmer.runtime import wire
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ BOOT = (
     "import sys; package = type(sys)('pytest_wasmer'); package.__path__ = [sys.argv[1]]; "
     "sys.modules['pytest_wasmer'] = package; from pytest_wasmer.runtime.child import main; main()"
 )
-PACKAGE = Path(__file__).resolve().parent.parent
-
 # What this Python's environment would change in the engine process: its own settings, and coverage measurement.
 UNWANTED = ("PYTHON", "COV_", "COVERAGE_")
 
@@ -72,8 +71,8 @@ class EngineProcess:
         if scratch is not None:
             environment = {**environment, "TMPDIR": scratch}
         lifeline, ours = os.pipe() if sys.platform != "win32" else (-1, -1)
-        command = [spec.python, "-I", "-X", f"pycache_prefix={pycache}", "-c", BOOT, str(PACKAGE)]
-        command += [spec.engine, spec.argument, str(lifeline)]
+        command = [*command_of(spec), "-X", f"pycache_prefix={pycache}", "-c", BOOT, str(PACKAGE)]
+        command += [spec.engine, spec.argument, str(lifeline), *spec.folders]
         command += [spec.import_path] if spec.import_path else []
         try:
             with _interrupts_blocked():

@@ -26,13 +26,16 @@ BODY_LIMIT = 1 << 28
 CHUNK = 1 << 16
 # What POSIX promises to be the least.
 PIPE_BUF = 512
-# How often to look for what is about to come (0.7 us each), and how often not, where that was in vain.
-LOOKS, PAUSE = 50, 50
+# How often to look for what is about to come (0.7 us each): an answer or the next call; the first call of a test.
+LOOKS, LOOKS_AWAKE = 100, 500
+# How many times not to, where that was in vain.
+PAUSE = 50
 # A frame that has begun must go on within this time, in seconds.
 STALL_LIMIT = 2.0
 
-# Answers and host calls; the codes of requests follow from their place in OPERATIONS.
-HELLO, DONE, TRAPPED, REFUSED, OUT_OF_BOUNDS, RAISED, FAULT, HOST, RETURN = range(1, 10)
+# Answers, host calls, and what has no answer: that a test is about to ask. The codes of requests follow from their
+# place in OPERATIONS.
+HELLO, DONE, TRAPPED, REFUSED, OUT_OF_BOUNDS, RAISED, FAULT, HOST, RETURN, WAKE = range(1, 11)
 FIRST_REQUEST = 32
 
 # An import of `instantiate`: a handle, or the number of a host function.
@@ -50,6 +53,29 @@ class Closed(Exception):
     """The other side closed its end, or died."""
 
 
+class Linger:
+    """Looks a moment for what is about to come: to sleep and to be woken up takes longer than most calls.
+
+    Only while it helps: not where the other side is at longer work, or has no core to itself (`look` is None).
+    """
+
+    def __init__(self, look: Callable[[float], object] | None, looks: int) -> None:
+        self._look = look
+        self._looks = looks
+        # How many times not to.
+        self._pause = 0
+
+    def __call__(self) -> None:
+        if self._pause:
+            self._pause -= 1
+        elif self._look is not None:
+            look = self._look
+            for _ in range(self._looks):
+                if look(0):
+                    return
+            self._pause = PAUSE
+
+
 class Frames:
     """Frames over two descriptors. `patient`: wait for ever for the rest of a frame that has begun."""
 
@@ -60,9 +86,11 @@ class Frames:
         #: What was received and not yet read.
         self.pending = b""
         self._poll = poll_of(incoming)
-        self._lingers = self._poll is not None and cores() > 1
-        # How many times not to linger.
-        self._pause = 0
+        look = self._poll if cores() > 1 else None
+        #: While requests follow each other.
+        self.linger = Linger(look, LOOKS)
+        #: Once woken up.
+        self.linger_awake = Linger(look, LOOKS_AWAKE)
 
     def write(self, op: int, sequence: int, body: bytes, before: bytes = b"") -> None:
         """One frame, after the bytes of whole frames in `before`."""
@@ -75,20 +103,6 @@ class Frames:
                     view = view[os.write(self.outgoing, view) :]
         except (BrokenPipeError, ConnectionResetError):
             raise Closed from None
-
-    def linger(self) -> None:
-        """Look a moment for what is about to come: to sleep and to be woken up takes longer than most calls.
-
-        Only while it helps: not where the other side is at longer work, or has no core to itself.
-        """
-        if self._pause:
-            self._pause -= 1
-        elif self._poll is not None and self._lingers:
-            poll = self._poll
-            for _ in range(LOOKS):
-                if poll(0):
-                    return
-            self._pause = PAUSE
 
     def read(self) -> tuple[int, int, bytes]:
         """Op, sequence number and body of the next frame. Raises `Closed` or `Nonsense`."""
@@ -128,6 +142,10 @@ class Frames:
         if self._poll is None:
             return bool(select.select([self.incoming], [], [], seconds)[0])
         return bool(self._poll(seconds * 1000))
+
+    def stirs(self) -> bool:
+        """Whether something was sent, or the other side has closed its end; True where nobody can tell (Windows)."""
+        return self._poll is None or bool(self._poll(0))
 
     def _more(self, length: int) -> bytes:
         __tracebackhide__ = True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pytest_wasmer.engines import registry
-from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, Availability, BackendSpec, Registry, probe
+from pytest_wasmer.engines.registry import COMPILERS, DYLIBS, Availability, BackendSpec, Registry, command_of, probe
 from tests.conftest import FAKES, HERE, WHEELS, needs_wheels
 
 if TYPE_CHECKING:
@@ -78,13 +78,32 @@ def test_the_compilers_come_first_in_their_fixed_order(tmp_path: Path) -> None:
 
 def test_specs_of_the_compilers(site: Path, tmp_path: Path) -> None:
     assert Registry([], tmp_path).spec("llvm") == BackendSpec(
-        "llvm", "pytest_wasmer.engines.wheels:WheelsEngine", "llvm", sys.executable, None
+        "llvm", "pytest_wasmer.engines.wheels:WheelsEngine", "llvm", sys.executable, None, folders=(str(site),)
     )
+
+
+def test_wheels_in_two_places_and_in_none(site: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (site / "wasmer").rename(other / "wasmer")
+    sys.path.append(str(other))
+    assert Registry([], tmp_path).spec("llvm").folders == (str(site), str(other))
+    shutil.rmtree(site / "wasmer_compiler_llvm")
+    assert Registry([], tmp_path).spec("llvm").folders == (str(other),)
+    shutil.rmtree(other / "wasmer")
+    assert Registry([], tmp_path).spec("llvm").folders == ()
+
+
+def test_only_an_engine_that_is_found_does_without_site_packages() -> None:
+    assert command_of(BackendSpec("a", "a:A", python="python")) == ["python", "-I"]
+    assert command_of(BackendSpec("a", "a:A", python="python", folders=("b",))) == ["python", "-I", "-S"]
 
 
 def test_specs_of_the_dylib_backends(site: Path, tmp_path: Path) -> None:
     for name in DYLIBS:
-        assert Registry([], tmp_path).spec(name) == BackendSpec(name, registry.WHEELS, name, scratch=True)
+        assert Registry([], tmp_path).spec(name) == BackendSpec(
+            name, registry.WHEELS, name, scratch=True, folders=(str(site),)
+        )
     assert not any(Registry([], tmp_path).spec(name).scratch for name in COMPILERS)
 
 

@@ -57,3 +57,18 @@ def test_every_public_name_can_be_imported() -> None:
     for name in pytest_wasmer.__all__:
         assert getattr(pytest_wasmer, name).__name__ == name
     assert set(pytest_wasmer.__all__) <= set(dir(pytest_wasmer))
+
+
+def test_pytest_rewrites_nothing_of_what_has_no_asserts(pytester: pytest.Pytester) -> None:
+    """Which would triple the time of an import."""
+    pytester.makepyfile(
+        """
+        import platformdirs, platformdirs.unix
+        import pytest_wasmer.session
+
+        def test_loaders():
+            for module in (platformdirs, platformdirs.unix, pytest_wasmer.session):
+                assert type(module.__loader__).__name__ == "SourceFileLoader", module
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:platformdirs").assert_outcomes(passed=1)

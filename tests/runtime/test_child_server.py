@@ -28,8 +28,8 @@ class Child:
         self._child_ends = [incoming, outgoing]
         self.frames = wire.Frames(self._from_child, self._to_child, patient=False)
         self.ended_by: BaseException | None = None
-        frames = wire.Frames(incoming, outgoing, patient=True)
-        self._thread = threading.Thread(target=self._serve, args=(frames,))
+        self.its_frames = wire.Frames(incoming, outgoing, patient=True)
+        self._thread = threading.Thread(target=self._serve, args=(self.its_frames,))
         self._thread.start()
         self.hello = self.frames.read()
 
@@ -78,6 +78,19 @@ def child() -> Iterator[Child]:
 
 def test_hello(child: Child) -> None:
     assert child.hello == (wire.HELLO, 0, b"")
+
+
+def test_it_stays_awake_when_it_is_told_to_and_says_nothing(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    f = child.instance(module(exports={"f": function("i32 i32 -> i32", ["sum"])}))
+    lingered: list[str] = []
+    monkeypatch.setattr(child.its_frames, "linger", lambda: lingered.append("between calls"))
+    monkeypatch.setattr(child.its_frames, "linger_awake", lambda: lingered.append("awake"))
+    for _ in range(2):
+        child.frames.write(wire.WAKE, 5, b"")
+        assert child.call(f, 40, 2, sequence=6) == (wire.DONE, 6, I32.pack((42,)))
+    # Between the calls of these two rounds; what came before and after is a matter of time.
+    assert "awake" in lingered[1:]
+    assert lingered.count("between calls") >= 2
 
 
 def test_every_operation(child: Child) -> None:

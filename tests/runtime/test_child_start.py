@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer.engines.registry import COMPILERS, Registry
+from pytest_wasmer.engines.registry import COMPILERS, Registry, command_of
 from pytest_wasmer.runtime import child, wire
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.runtime.process import PACKAGE
@@ -226,7 +226,7 @@ def imported_by(pool: EnginePool, spec: BackendSpec) -> set[str]:
     assert made.exports.f.map([(1,), (2,)]) == [1, 2]
     found = made.module.serialize().decode().split("\n")
     started = subprocess.run(
-        [spec.python, "-I", "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+        [*command_of(spec), "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
     return {*found} - {*started.stdout.split()}
 
@@ -287,6 +287,7 @@ def test_with_the_wheels(processes: EnginePool, tmp_path: Path, compiler: str) -
     wheel = f"wasmer_compiler_{compiler}"
     assert strangers(names) == {"wasmer", "wasmer.wasmer", wheel, f"{wheel}.{wheel}"}
     assert names & HEAVY == set()
+    assert "site" not in names
 
 
 def imports_of(path: Path) -> Iterator[str]:

@@ -201,38 +201,59 @@ class Looks:
         self.count += 1
         return self._found
 
-    def of(self, frames: wire.Frames, times: int) -> int:
-        """How many there are while `frames` lingers that often."""
-        before, frames._poll = self.count, self
+    def of(self, linger: wire.Linger, times: int) -> int:
+        """How many there are while somebody lingers that often."""
+        before = self.count
         for _ in range(times):
-            frames.linger()
+            linger()
         return self.count - before
 
 
-@pytest.fixture
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lingering_ends_when_something_arrives_and_takes_nothing(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "cores", lambda: 2)
-
-
-@pytest.mark.usefixtures("two_cores")
-def test_lingering_ends_when_something_arrives_and_takes_nothing(pipe: Pipe) -> None:
-    pipe.impatient.write(wire.DONE, 1, b"body")
+    frames = wire.Frames(pipe.impatient.incoming, pipe.impatient.outgoing, patient=False)
+    frames.write(wire.DONE, 1, b"body")
     began = time.perf_counter()
-    pipe.impatient.linger()
+    frames.linger()
+    frames.linger_awake()
     assert time.perf_counter() - began < 1
-    assert pipe.impatient.read() == (wire.DONE, 1, b"body")
-    assert Looks(arrives=True).of(pipe.impatient, 100) == 100
+    assert frames.read() == (wire.DONE, 1, b"body")
+    looks = Looks(arrives=True)
+    assert looks.of(wire.Linger(looks, 10), 100) == 100
 
 
-@pytest.mark.usefixtures("two_cores")
-def test_lingering_in_vain_is_rare(pipe: Pipe) -> None:
+def test_lingering_in_vain_is_rare() -> None:
     looks = Looks(arrives=False)
-    assert looks.of(pipe.impatient, 1) == wire.LOOKS
-    assert looks.of(pipe.impatient, wire.PAUSE) == 0
-    assert looks.of(pipe.impatient, 1) == wire.LOOKS
+    linger = wire.Linger(looks, 10)
+    assert looks.of(linger, 1) == 10
+    assert looks.of(linger, wire.PAUSE) == 0
+    assert looks.of(linger, 1) == 10
+
+
+def test_the_two_ways_to_linger_know_nothing_of_each_other(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last call of a test is followed by none for a while, each time."""
+    monkeypatch.setattr(wire, "cores", lambda: 2)
+    looks = Looks(arrives=False)
+    monkeypatch.setattr(wire, "poll_of", lambda incoming: looks)
+    frames = wire.Frames(pipe.impatient.incoming, -1, patient=False)
+    assert [looks.of(frames.linger, 2), looks.of(frames.linger_awake, 2)] == [wire.LOOKS, wire.LOOKS_AWAKE]
 
 
 def test_nobody_lingers_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    looks = Looks(arrives=False)
+    monkeypatch.setattr(wire, "poll_of", lambda incoming: looks)
     frames = wire.Frames(0, 1, patient=False)
-    assert Looks(arrives=False).of(frames, 100) == 0
+    assert looks.of(frames.linger, 100) + looks.of(frames.linger_awake, 100) == 0
+
+
+def test_what_stirs(pipe: Pipe) -> None:
+    assert not pipe.impatient.stirs()
+    pipe.send(b"x")
+    assert pipe.impatient.stirs()
+    reading, writing = os.pipe()
+    frames = wire.Frames(reading, -1, patient=False)
+    assert not frames.stirs()
+    os.close(writing)
+    assert frames.stirs()
+    os.close(reading)
