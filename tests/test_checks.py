@@ -631,9 +631,10 @@ def stale(kept: Kept) -> None:
     kept.file(CONSTANT).write_bytes(new[:end] + old[old.index(b"\nseal ") :])
 
 
-def unchecked(path: str, head: bytes, key: bytes) -> tuple[bytes, float, bool]:
-    content = Path(path).read_bytes()
-    return content[content.index(b"\nseal ") + len("\nseal ") + 65 :], 0.0, False
+def unchecked(path: str, head: bytes, key: bytes) -> tuple[bytes, float, bool, bytes]:
+    lines, _, rest = Path(path).read_bytes().partition(b"\nseal ")
+    described, end = rest[65:], int(lines.split()[-2])
+    return described[end:], 0.0, False, described[:end]
 
 
 @needs_wheels

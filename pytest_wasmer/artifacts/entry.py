@@ -1,10 +1,11 @@
 """One stored artifact: a file that says what it is made of, under a seal.
 
-    pytest-wasmer artifact 1
+    pytest-wasmer artifact 2
     module: "5f3a..."                 the *head*: the key parts, a line each
     ...
-    compiled in 0000012.345678 s, alone
-    seal 9c1e...                      HMAC-SHA-256 of all lines above and the artifact
+    compiled in 0000012.345678 s, alone, described in 00000123 bytes
+    seal 9c1e...                      HMAC-SHA-256 of all lines above and what follows
+    <imports and exports, as `wire.pack_description` packs them>
     <the artifact>
 
 Engines check nothing of what they deserialize: a cut-off artifact is a segfault, one of another compiler runs silently.
@@ -25,19 +26,20 @@ if TYPE_CHECKING:
     class Stored(NamedTuple):
         """What `read` returns; at run time an ordinary tuple.
 
-        `seconds`: what the compile took; `joint`: see `engines.api.Engine.is_joint`.
+        `seconds`: what the compile took; `joint`: see `engines.api.Engine.is_joint`; `described`: imports and exports.
         """
 
         artifact: bytes
         seconds: float
         joint: bool
+        described: bytes
 
 
-TITLE = "pytest-wasmer artifact 1"
-COMPILED = "compiled in {:014.6f} s, {}\n"
+TITLE = "pytest-wasmer artifact 2"
+COMPILED = "compiled in {:014.6f} s, {}, described in {:08d} bytes\n"
 JOINT = "joint", "alone"
 SEAL = "seal {}\n"
-SECONDS_SIZE = len(COMPILED.format(0, JOINT[0]))
+COMPILED_SIZE = len(COMPILED.format(0, JOINT[0], 0))
 SEAL_SIZE = len(SEAL.format("0" * 64))
 TEMPORARY = ".tmp"
 
@@ -52,11 +54,14 @@ class Broken(Exception):
 
 def read(path: str, head: bytes, key: bytes) -> Stored:
     """The artifact of a whole entry, sealed by `key` for this head. Raises `Absent`, `Broken`."""
-    lines_size = len(head) + SECONDS_SIZE + SEAL_SIZE
+    lines_size = len(head) + COMPILED_SIZE + SEAL_SIZE
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            lines, artifact = file.read(lines_size), _read_all(file, size - lines_size)
+            lines = file.read(lines_size)
+            digits = lines[-SEAL_SIZE - 15 : -SEAL_SIZE - 7]
+            described = _read_all(file, int(digits) if digits.isdigit() else 0)
+            artifact = _read_all(file, size - lines_size - len(described))
     except FileNotFoundError:
         raise Absent from None
     except OSError as error:
@@ -64,10 +69,10 @@ def read(path: str, head: bytes, key: bytes) -> Stored:
     if not lines.startswith(head):
         raise Broken("it is for something else than its name says")
     sealed, seal = lines[:-SEAL_SIZE], lines[-SEAL_SIZE:]
-    if not _equal(seal, _seal(key, sealed, artifact)):
+    if not _equal(seal, _seal(key, sealed, described, artifact)):
         raise Broken("its seal does not fit: damaged, or sealed with another key")
     words = sealed[len(head) :].decode().split()
-    return (artifact, float(words[2]), words[4] == JOINT[0])  # type: ignore[return-value]
+    return (artifact, float(words[2]), words[4] == f"{JOINT[0]},", described)  # type: ignore[return-value]
 
 
 def _read_all(file: object, size: int) -> bytes:
@@ -82,10 +87,12 @@ def _read_all(file: object, size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def write(path: str, head: bytes, key: bytes, artifact: bytes, seconds: float, joint: bool = False) -> bytes:
-    """Store it: all of it or nothing, whoever else reads, writes or dies. The lines before it. Raises OSError."""
-    sealed = head + COMPILED.format(seconds, JOINT[0] if joint else JOINT[1]).encode()
-    lines = sealed + _seal(key, sealed, artifact)
+def write(
+    path: str, head: bytes, key: bytes, artifact: bytes, seconds: float, joint: bool = False, described: bytes = b""
+) -> bytes:
+    """Store it: all of it or nothing, whoever else reads, writes or dies. What is before it. Raises OSError."""
+    sealed = head + COMPILED.format(seconds, JOINT[0] if joint else JOINT[1], len(described)).encode()
+    lines = sealed + _seal(key, sealed, described, artifact) + described
     folder, name = os.path.split(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     temporary = os.path.join(folder, f".{name[:20]}-{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}")
@@ -121,6 +128,14 @@ def reread(path: str, lines: bytes, artifact: bytes) -> bytes:
     return again
 
 
+def discard(path: str) -> None:
+    """Delete it, if that is allowed."""
+    try:  # noqa: SIM105 (as above)
+        os.unlink(path)
+    except OSError:
+        pass
+
+
 def note_use(path: str) -> None:
     """A byte more in the file beside the entry: its size counts the uses, its time is that of the last one."""
     try:
@@ -134,10 +149,10 @@ def uses(path: str) -> str:
     return os.path.splitext(path)[0] + ".uses"
 
 
-def _seal(key: bytes, sealed: bytes, artifact: bytes) -> bytes:
+def _seal(key: bytes, sealed: bytes, described: bytes, artifact: bytes) -> bytes:
     import hmac
 
-    mac = hmac.new(key, sealed, "sha256")
+    mac = hmac.new(key, sealed + described, "sha256")
     mac.update(artifact)
     return SEAL.format(mac.hexdigest()).encode()
 

@@ -46,12 +46,16 @@ class Parts(NamedTuple):
 
     def head(self) -> bytes:
         """The first lines of an entry: readable, and unlike those of any other parts."""
-        lines = [TITLE, *[f"{name}: {json.dumps(value)}" for name, value in self._asdict().items()]]
-        return ("\n".join(lines) + "\n").encode()
+        return "".join([f"{TITLE}\n", *map(_line, self._fields, self)]).encode()
 
     def differences(self, other: Parts) -> list[str]:
         """The names of the parts that differ."""
         return [name for name, mine, its in zip(self._fields, self, other, strict=True) if mine != its]
+
+
+@lru_cache(maxsize=256)  # all but the module stay the same
+def _line(name: str, value: str) -> str:
+    return f"{name}: {json.dumps(value)}\n"
 
 
 def parts_of(backend: Availability, extra: dict[str, str]) -> Parts:

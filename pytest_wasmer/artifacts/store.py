@@ -176,8 +176,7 @@ class Store:
 
     def discard(self, place: Place) -> None:
         """Delete one entry."""
-        with suppress(OSError):
-            os.unlink(place.path)
+        entry.discard(place.path)
 
     def note_use(self, paths: Collection[str]) -> None:
         """These entries are in use now: nobody evicts them within `GRACE` seconds."""

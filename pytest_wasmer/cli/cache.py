@@ -134,7 +134,7 @@ def _of_entry(store: Store, parts: Parts, entries: Sequence[Entry]) -> str:
     """What there is for exactly these parts; "" if nothing."""
     place = store.place(parts)
     try:
-        _, seconds, _ = entry.read(*place)
+        seconds = entry.read(*place)[1]
     except entry.Broken as broken:
         return f"refused: {broken}; the next run compiles it again ({place.path})"
     except entry.Absent:

@@ -15,12 +15,14 @@ from pytest_wasmer.runtime.connection import Connection
 from pytest_wasmer.runtime.errors import EngineFault, WrongThread
 from pytest_wasmer.runtime.executor import Executor, make_engine
 from pytest_wasmer.runtime.sigactions import Sigactions
+from pytest_wasmer.runtime.wire import unpack_description
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pytest_wasmer.engines.api import ExternType, Values
+    from pytest_wasmer.artifacts.store import Place
+    from pytest_wasmer.engines.api import Description, ExternType, Values
     from pytest_wasmer.engines.registry import BackendSpec
 
 
@@ -40,6 +42,11 @@ class DirectConnection(Connection):
         if self.test_runs_on:
             self.refuse_other_test(about)
         return self._run(getattr(self._executor, operation), *arguments)
+
+    def load(self, place: Place, about: str) -> tuple[int, float, Description]:
+        __tracebackhide__ = True
+        handle, seconds, described = self.request("load", *place, about=about)
+        return handle, seconds, unpack_description(described)
 
     def caller(
         self, handle: int, params: tuple[str, ...], results: tuple[str, ...], about: str

@@ -12,7 +12,7 @@ from pytest_wasmer.artifacts import entry
 from pytest_wasmer.engines.api import Refused
 from pytest_wasmer.runtime.blobs import Blobs
 from pytest_wasmer.runtime.blobs import digest_of as blob_digest
-from pytest_wasmer.runtime.wire import IS_HOST
+from pytest_wasmer.runtime.wire import IS_HOST, pack_description
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     MakeHost = Callable[[int, ExternType], Callable[[Values], Values]]
 
 PAGE = 65536
+OTHER_EXPORTS = "its imports and exports are others"
 # Released instances that leave their state behind, until somebody asks for it.
 LEFT_LIMIT = 1000
 ZEROS = bytes(PAGE)
@@ -85,38 +86,44 @@ class Executor:
         """A module that was never serialized."""
         return self._keep_module(self._engine.compile(wasm))
 
-    def load(self, path: str, head: bytes, seal: bytes) -> tuple[int, float, Description]:
-        """The module of a stored artifact, and the seconds that its compile took.
+    def load(self, path: str, head: bytes, seal: bytes) -> tuple[int, float, bytes]:
+        """The module of a stored artifact, the seconds that its compile took, and its description, packed.
 
         Raises `Refused`, stage "absent" or "broken" (the reason), for what must be compiled instead.
         """
         try:
-            artifact, seconds, joint = entry.read(path, head, seal)
-            handle, description = self._keep_module(self._engine.deserialize(artifact, joint))
+            artifact, seconds, joint, described = entry.read(path, head, seal)
+            handle = self._keep(self._engine.deserialize(artifact, joint), ("module",))
         except entry.Absent:
             raise Refused("absent", path) from None
         except (entry.Broken, Refused) as error:
             raise Refused("broken", str(error)) from None
         entry.note_use(path)
-        return handle, seconds, description
+        return handle, seconds, described
 
     def store(self, path: str, head: bytes, seal: bytes, wasm: bytes) -> tuple[int, float, str, Description]:
         """Compile, store, and load what was stored. The seconds of the compile, and why it could not be stored."""
-        return self._compile_and_reload(wasm, lambda *stored: _stored(path, head, seal, *stored))
+        try:
+            return self._compile_and_reload(wasm, lambda *stored: _stored(path, head, seal, *stored))
+        except Refused as refused:
+            if refused.text == OTHER_EXPORTS:  # which the next run would not notice
+                entry.discard(path)
+            raise
 
     def reload(self, wasm: bytes) -> tuple[int, float, str, Description]:
         """Compile, serialize and deserialize in memory."""
         return self._compile_and_reload(wasm, lambda artifact, *_: (artifact, ""))
 
     def _compile_and_reload(
-        self, wasm: bytes, keep: Callable[[bytes, float, bool], tuple[bytes, str]]
+        self, wasm: bytes, keep: Callable[[bytes, float, bool, bytes], tuple[bytes, str]]
     ) -> tuple[int, float, str, Description]:
         began = time.perf_counter()
         module = self._engine.compile(wasm)
         seconds = time.perf_counter() - began
         joint = self._engine.is_joint(wasm)
+        compiled = self._engine.describe(module)
         try:
-            artifact, trouble = keep(self._engine.serialize(module), seconds, joint)
+            artifact, trouble = keep(self._engine.serialize(module), seconds, joint, pack_description(compiled))
         except NotImplementedError:
             trouble = "this engine cannot serialize; tests ran on code that was never stored"
         else:
@@ -126,6 +133,8 @@ class Executor:
             except Refused as refused:
                 raise Refused("reload", refused.text) from None
         handle, description = self._keep_module(module)
+        if description != compiled:
+            raise Refused("reload", OTHER_EXPORTS)
         return handle, seconds, trouble, description
 
     def serialize(self, module: int) -> bytes:
@@ -138,14 +147,18 @@ class Executor:
         return self._engine.custom_sections(self._natives[module], name)
 
     def _keep_module(self, module: Native) -> tuple[int, Description]:
-        description = self._engine.describe(module)
         handle = self._keep(module, ("module",))
-        self._descriptions[handle] = description
-        return handle, description
+        return handle, self._description(handle)
+
+    def _description(self, module: int) -> Description:
+        description = self._descriptions.get(module)
+        if description is None:
+            description = self._descriptions[module] = self._engine.describe(self._natives[module])
+        return description
 
     def instantiate(self, module: int, imports: Sequence[tuple[int, int]]) -> int:
         """The handle of the instance; its exports have the handles that follow, in the module's order."""
-        _, wanted, provided = self._descriptions[module]
+        _, wanted, provided = self._description(module)
         natives: list[Native] = []
         keeps: list[object] = [self._natives[module]]
         for (kind, number), (_, _, type_) in zip(imports, wanted, strict=True):
@@ -294,10 +307,12 @@ class Executor:
         return self._engine.table_size(self._natives[handle])
 
 
-def _stored(path: str, head: bytes, seal: bytes, artifact: bytes, seconds: float, joint: bool) -> tuple[bytes, str]:
+def _stored(
+    path: str, head: bytes, seal: bytes, artifact: bytes, seconds: float, joint: bool, described: bytes
+) -> tuple[bytes, str]:
     """What the next run will read; the artifact itself where it cannot be stored, and the reason."""
     try:
-        return entry.reread(path, entry.write(path, head, seal, artifact, seconds, joint), artifact), ""
+        return entry.reread(path, entry.write(path, head, seal, artifact, seconds, joint, described), artifact), ""
     except OSError as error:
         return artifact, error.strerror or type(error).__name__
     except entry.Broken:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-from itertools import chain
+from itertools import accumulate, chain
 from struct import Struct
 
 from pytest_wasmer.engines.api import Trapped
@@ -194,11 +194,21 @@ def unpack_blobs(body: bytes) -> list[bytes]:
 
 
 def pack_texts(*texts: str) -> bytes:
-    return pack_blobs([text.encode("utf-8", "surrogatepass") for text in texts])
+    """How many there are, their lengths in characters, and all of them in one."""
+    lengths = Struct(f"<{1 + len(texts)}I").pack(len(texts), *map(len, texts))
+    return lengths + "".join(texts).encode("utf-8", "surrogatepass")
 
 
 def unpack_texts(body: bytes) -> list[str]:
-    return [blob.decode("utf-8", "surrogatepass") for blob in unpack_blobs(body)]
+    count = HANDLE.unpack_from(body)[0] if len(body) >= HANDLE.size else len(body)
+    start = (1 + count) * HANDLE.size
+    if start > len(body):
+        raise Nonsense(f"{count} texts are announced in {len(body)} bytes")
+    ends = [*accumulate(Struct(f"<{count}I").unpack_from(body, HANDLE.size))]
+    text = body[start:].decode("utf-8", "surrogatepass")
+    if len(text) != (ends[-1] if ends else 0):
+        raise Nonsense("a text is cut off")
+    return [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def unpack_pair(body: bytes) -> tuple[str, str]:
@@ -242,20 +252,26 @@ def _limits(minimum: str, maximum: str) -> tuple[int, int | None]:
 
 def pack_description(description: Description) -> bytes:
     name, imports, exports = description
+    # Many functions are of few types.
+    types = {type_: type_text(type_) for type_ in {*[item[2] for item in imports], *[item[1] for item in exports]}}
     texts = [name, str(len(imports))]
     for module, field, type_ in imports:
-        texts += [module, field, type_text(type_)]
+        texts += [module, field, types[type_]]
     for field, type_ in exports:
-        texts += [field, type_text(type_)]
+        texts += [field, types[type_]]
     return pack_texts(*texts)
 
 
 def unpack_description(body: bytes) -> Description:
     name, count, *rest = unpack_texts(body)
     end = 3 * int(count)
-    imports = [(module, field, type_from(text)) for module, field, text in in_groups(rest[:end], 3)]
-    exports = [(field, type_from(text)) for field, text in in_groups(rest[end:], 2)]
-    return (name, imports, exports)  # type: ignore[return-value]
+    imports, exports = in_groups(rest[:end], 3), in_groups(rest[end:], 2)
+    types = {text: type_from(text) for text in {*[item[2] for item in imports], *[item[1] for item in exports]}}
+    return (  # type: ignore[return-value]
+        name,
+        [(module, field, types[text]) for module, field, text in imports],
+        [(field, types[text]) for field, text in exports],
+    )
 
 
 def in_groups(texts: Sequence[str], size: int) -> list[tuple[str, ...]]:
@@ -400,6 +416,7 @@ TAILS: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {
         lambda body: [handle for (handle,) in HANDLE.iter_unpack(body)],
     ),
     "description": (pack_description, unpack_description),
+    "packed description": (bytes, unpack_description),
     "blobs": (pack_blobs, unpack_blobs),
     "texts": (lambda texts: pack_texts(*texts), unpack_texts),
     "limit": (lambda limit: pack_texts(*([] if limit is None else [str(limit)])), lambda body: _limit(body)),
@@ -481,7 +498,7 @@ _NOTHING, _A_HANDLE, _BYTES = Layout(""), Layout("I"), Layout("", "bytes")
 OPERATIONS = _operations(
     ("convert", Layout("", "text"), _BYTES),
     ("compile", _BYTES, Layout("I", "description")),
-    ("load", Layout("", "text", "bytes", "bytes"), Layout("Id", "description")),
+    ("load", Layout("", "text", "bytes", "bytes"), Layout("Id", "packed description")),
     ("store", Layout("", "text", "bytes", "bytes", "bytes"), Layout("Id", "text", "description")),
     ("reload", _BYTES, Layout("Id", "text", "description")),
     ("serialize", _A_HANDLE, _BYTES),

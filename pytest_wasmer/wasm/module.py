@@ -255,7 +255,7 @@ class Loader:
 
     def __init__(self, limit: int = 128) -> None:
         self._limit = limit
-        self._modules: dict[tuple[str, bytes], Module] = {}
+        self._modules: dict[tuple[str, str], Module] = {}
         self._converted: dict[str, bytes] = {}
 
     def load(
@@ -269,10 +269,10 @@ class Loader:
         """The module of a source, for one way of running it. Raises `SourceError` for bad WAT, `CompileError`."""
         __tracebackhide__ = True
         wasm = self.binary(connect, source)
-        key = (variant, wasm)
+        digest = hashlib.sha256(wasm).hexdigest()
+        key = (variant, digest)
         module = self._modules.pop(key, None)
         if module is None:
-            digest = hashlib.sha256(wasm).hexdigest()
 
             def load(connection: Connection, name: str) -> Loaded:
                 __tracebackhide__ = True

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ARTIFACT = b"native code" * 20
+DESCRIBED = b"imports and exports"
 OTHER = PARTS._replace(compiler="slow").head()
-LINES = len(HEAD) + entry.SECONDS_SIZE + entry.SEAL_SIZE
+LINES = len(HEAD) + entry.COMPILED_SIZE + entry.SEAL_SIZE
 
 UNFIT = "its seal does not fit: damaged, or sealed with another key"
 FOREIGN = "it is for something else than its name says"
@@ -35,7 +36,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def stored(path: str) -> str:
-    entry.write(path, HEAD, SEAL, ARTIFACT, 1.5)
+    entry.write(path, HEAD, SEAL, ARTIFACT, 1.5, described=DESCRIBED)
     return path
 
 
@@ -58,23 +59,24 @@ def files(path: str) -> list[str]:
     "artifact", [b"", b"x", b"\0" * 70000, HEAD, os.urandom(3 << 20)], ids=["empty", "byte", "zeros", "head", "large"]
 )
 @pytest.mark.parametrize("seconds", [0.0, 0.000001, 12.345678, 9999999.999999])
-def test_what_was_written_is_read(path: str, artifact: bytes, seconds: float) -> None:
-    entry.write(path, HEAD, SEAL, artifact, seconds)
-    assert entry.read(path, HEAD, SEAL) == (artifact, seconds, False)
+@pytest.mark.parametrize("described", [b"", DESCRIBED, b"\0" * 70000], ids=["not", "described", "at length"])
+def test_what_was_written_is_read(path: str, artifact: bytes, seconds: float, described: bytes) -> None:
+    entry.write(path, HEAD, SEAL, artifact, seconds, described=described)
+    assert entry.read(path, HEAD, SEAL) == (artifact, seconds, False, described)
     assert files(path) == ["key.artifact"]
 
 
 def test_an_entry_is_readable(stored: str) -> None:
     lines = Path(stored).read_bytes()[:LINES].decode().splitlines()
     assert lines[:-2] == HEAD.decode().splitlines()
-    assert lines[-2] == "compiled in 0000001.500000 s, alone"
+    assert lines[-2] == "compiled in 0000001.500000 s, alone, described in 00000019 bytes"
     assert lines[-1].startswith("seal ")
     assert len(lines[-1]) == 5 + 64
 
 
 def test_the_seal_of_a_fixed_entry_never_changes(stored: str) -> None:
     seal = Path(stored).read_bytes()[:LINES].decode().splitlines()[-1]
-    assert seal == "seal b8f193b68de2748facd7721f960f75581104db4363b2bbed9790356fc3cae95e"
+    assert seal == "seal ff0d47a18792d9473fd911a011f91b6512194b59a0f88584a86a6479587517ab"
 
 
 def test_nobody_else_can_read_an_entry(stored: str) -> None:
@@ -84,7 +86,7 @@ def test_nobody_else_can_read_an_entry(stored: str) -> None:
 
 def test_an_entry_replaces_another(stored: str) -> None:
     entry.write(stored, HEAD, SEAL, b"new", 2.0)
-    assert entry.read(stored, HEAD, SEAL) == (b"new", 2.0, False)
+    assert entry.read(stored, HEAD, SEAL) == (b"new", 2.0, False, b"")
     assert files(stored) == ["key.artifact"]
 
 
@@ -127,7 +129,7 @@ def test_entries_that_swapped_names_are_refused(stored: str, path: str) -> None:
 def test_the_artifact_of_another_entry_is_refused(stored: str, path: str) -> None:
     """Of the same length, from an entry that is good, too."""
     entry.write(path + "2", OTHER, SEAL, ARTIFACT[::-1], 1.5)
-    Path(stored).write_bytes(Path(stored).read_bytes()[:LINES] + ARTIFACT[::-1])
+    Path(stored).write_bytes(Path(stored).read_bytes()[:LINES] + DESCRIBED + ARTIFACT[::-1])
     assert refusal(stored) == UNFIT
 
 
@@ -150,8 +152,8 @@ def test_the_seal_of_another_entry_is_refused(stored: str, path: str) -> None:
         (len(HEAD) - 1, FOREIGN),
         (len(HEAD), UNFIT),
         (len(HEAD) + 12, UNFIT),
-        (len(HEAD) + entry.SECONDS_SIZE, UNFIT),
-        (len(HEAD) + entry.SECONDS_SIZE + 20, UNFIT),
+        (len(HEAD) + entry.COMPILED_SIZE, UNFIT),
+        (len(HEAD) + entry.COMPILED_SIZE + 20, UNFIT),
         (LINES - 1, UNFIT),
         (LINES, UNFIT),
         (LINES + 1, UNFIT),
@@ -169,7 +171,7 @@ def test_a_cut_off_entry_is_refused(stored: str, size: int, reason: str) -> None
 
 
 def test_no_length_but_the_whole_is_taken(stored: str) -> None:
-    for size in reversed(range(LINES + len(ARTIFACT))):
+    for size in reversed(range(LINES + len(DESCRIBED + ARTIFACT))):
         os.truncate(stored, size)
         refusal(stored)
 
@@ -199,7 +201,7 @@ def test_no_changed_byte_is_taken(stored: str, change: int) -> None:
             os.pwrite(file.fileno(), bytes([byte ^ change]), offset)
             assert refusal(stored) == (FOREIGN if offset < len(HEAD) else UNFIT)
             os.pwrite(file.fileno(), bytes([byte]), offset)
-    assert entry.read(stored, HEAD, SEAL) == (ARTIFACT, 1.5, False)
+    assert entry.read(stored, HEAD, SEAL) == (ARTIFACT, 1.5, False, DESCRIBED)
 
 
 def test_two_bytes_that_changed_places_are_refused(stored: str) -> None:
@@ -275,7 +277,7 @@ def test_a_file_that_is_read_in_parts(path: str, monkeypatch: pytest.MonkeyPatch
     artifact = os.urandom(20 * LINES + 7)
     entry.write(path, HEAD, SEAL, artifact, 1.0)
     monkeypatch.setattr(entry, "open", Slow, raising=False)
-    assert entry.read(path, HEAD, SEAL) == (artifact, 1.0, False)
+    assert entry.read(path, HEAD, SEAL) == (artifact, 1.0, False, b"")
     os.truncate(path, 20 * LINES)
     assert refusal(path) == UNFIT
 
@@ -340,7 +342,7 @@ def test_a_write_that_fails_leaves_what_was(
             entry.write(path, HEAD, SEAL, ARTIFACT, 1.0)
     assert files(path) == before
     if exists:
-        assert entry.read(path, HEAD, SEAL) == (b"old", 1.0, False)
+        assert entry.read(path, HEAD, SEAL) == (b"old", 1.0, False, b"")
 
 
 def test_no_failed_write_leaves_an_open_file(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +395,7 @@ def test_a_directory_that_may_not_be_written() -> None:
             with pytest.raises(PermissionError):
                 entry.write(path, HEAD, SEAL, b"new", 1.0)
             entry.note_use(path)
-            assert entry.read(path, HEAD, SEAL) == (ARTIFACT, 1.0, False)
+            assert entry.read(path, HEAD, SEAL) == (ARTIFACT, 1.0, False, b"")
             assert files(path) == ["key.artifact"]
 
 
@@ -407,13 +409,13 @@ def test_a_directory_in_the_place_of_an_entry_stays(path: str) -> None:
 def test_a_folder_that_is_gone_is_made_again(stored: str, path: str) -> None:
     shutil.rmtree(os.path.dirname(os.path.dirname(path)))
     entry.write(path, HEAD, SEAL, ARTIFACT, 1.0)
-    assert entry.read(path, HEAD, SEAL) == (ARTIFACT, 1.0, False)
+    assert entry.read(path, HEAD, SEAL) == (ARTIFACT, 1.0, False, b"")
 
 
 def test_writes_that_take_little_at_a_time(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry, "os", System(write=lambda descriptor, content: os.write(descriptor, content[:7])))
     entry.write(path, HEAD, SEAL, ARTIFACT, 1.0)
-    assert entry.read(path, HEAD, SEAL) == (ARTIFACT, 1.0, False)
+    assert entry.read(path, HEAD, SEAL) == (ARTIFACT, 1.0, False, b"")
 
 
 def test_no_writer_writes_into_the_file_of_another(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +431,7 @@ def test_no_writer_writes_into_the_file_of_another(stored: str, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(entry, "os", System(fsync=meanwhile))
         entry.write(stored, HEAD, SEAL, b"mine", 3.0)
-    assert entry.read(stored, HEAD, SEAL) == (b"mine", 3.0, False)
+    assert entry.read(stored, HEAD, SEAL) == (b"mine", 3.0, False, b"")
     assert files(stored) == ["key.artifact"]
 
 

@@ -32,7 +32,7 @@ PARTS = Parts(
     extra="{}",
 )
 HEAD = f"""\
-pytest-wasmer artifact 1
+pytest-wasmer artifact 2
 schema: "1"
 module: "{"ab" * 32}"
 engine: "pytest_wasmer.engines.wheels:WheelsEngine"
@@ -121,10 +121,10 @@ def test_parts_are_read_from_their_head(name: str, text: str) -> None:
         b"",
         b"\0" * 1000,
         b"\xff\xd8" * 500,
-        b"pytest-wasmer artifact 1\n",
+        b"pytest-wasmer artifact 2\n",
         HEAD.encode()[:-4],
         HEAD.encode()[:100],
-        HEAD.replace("artifact 1", "artifact 2").encode(),
+        HEAD.replace("artifact 2", "artifact 1").encode(),
         HEAD.replace("kind:", "sort:").encode(),
         HEAD.replace('kind: "universal"\n', "").encode(),
         HEAD.replace('"llvm"', "llvm").encode(),

@@ -64,7 +64,7 @@ def put(where: Store, module: str = "m", compiler: str = "fast", *, size: int = 
     """An entry of that many bytes (at least what the lines take), last used so long ago."""
     parts = PARTS._replace(module=hashlib.sha256(module.encode()).hexdigest(), compiler=compiler)
     place = where.place(parts)
-    lines = len(place.head) + entry.SECONDS_SIZE + entry.SEAL_SIZE
+    lines = len(place.head) + entry.COMPILED_SIZE + entry.SEAL_SIZE
     entry.write(place.path, place.head, place.seal, b"x" * max(0, size - lines), 1.0)
     set_age(place.path, age)
     return place

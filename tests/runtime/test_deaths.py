@@ -92,7 +92,8 @@ DEATHS: dict[str, tuple[list[Any], str]] = {
     "a parent's op": (says(frame(wire.RETURN, bytes(4))), f"{KILLED}an unknown message (9)"),
     "short answer": (says(frame(wire.DONE, bytes(3))), KILLED + python_says(lambda: wire.HANDLE.unpack(b""))),
     "surplus bytes": (says(frame(wire.DONE, bytes(5))), KILLED + python_says(lambda: wire.HANDLE.unpack(b""))),
-    "a trap cut off": (says(frame(wire.TRAPPED, TEXTS[:6])), f"{KILLED}a part is cut off"),
+    "a trap cut off": (says(frame(wire.TRAPPED, TEXTS[:6])), f"{KILLED}3 texts are announced in 6 bytes"),
+    "a trap cut off in its text": (says(frame(wire.TRAPPED, TEXTS[:-1])), f"{KILLED}a text is cut off"),
     "a trap of one text": (
         says(frame(wire.TRAPPED, wire.pack_texts("one"))),
         KILLED + python_says(lambda: wire.unpack_pair(wire.pack_texts("one"))),
@@ -102,7 +103,7 @@ DEATHS: dict[str, tuple[list[Any], str]] = {
         KILLED + python_says(lambda: wire.unpack_pair(TEXTS)),
     ),
     "a fault that is no text": (
-        says(frame(wire.FAULT, wire.HANDLE.pack(1) + b"\xff")),
+        says(frame(wire.FAULT, wire.HANDLE.pack(1) * 2 + b"\xff")),
         KILLED + python_says(b"\xff".decode),
     ),
     "a size too long": (

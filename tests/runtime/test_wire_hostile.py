@@ -31,11 +31,12 @@ DESCRIPTION = (
 )
 # A sample of what each really sends; mutations of it go deeper into the decoders than random bytes.
 SAMPLES: dict[str, Any] = {
-    "convert": b"\0asm", "compile": (1, DESCRIPTION), "load": (1, 0.5, DESCRIPTION), "store": (1, 0.5, "", DESCRIPTION),
-    "reload": (1, 0.5, "full", DESCRIPTION), "serialize": b"artifact", "deserialize": (1, DESCRIPTION),
-    "custom_sections": [b"one", b""], "instantiate": 7, "make_memory": 1, "read": b"bytes", "write": None,
-    "digest": b"digest", "memory_pages": 3, "grow": 3, "make_global": 1, "get_global": -1, "set_global": None,
-    "table_size": 5, "release": None, "watch": None, "states": ["0:table:1", ""],
+    "convert": b"\0asm", "compile": (1, DESCRIPTION), "load": (1, 0.5, wire.pack_description(DESCRIPTION)),
+    "store": (1, 0.5, "", DESCRIPTION), "reload": (1, 0.5, "full", DESCRIPTION), "serialize": b"artifact",
+    "deserialize": (1, DESCRIPTION), "custom_sections": [b"one", b""], "instantiate": 7, "make_memory": 1,
+    "read": b"bytes", "write": None, "digest": b"digest", "memory_pages": 3, "grow": 3, "make_global": 1,
+    "get_global": -1, "set_global": None, "table_size": 5, "release": None, "watch": None,
+    "states": ["0:table:1", ""],
 }  # fmt: skip
 
 

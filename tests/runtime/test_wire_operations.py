@@ -105,7 +105,11 @@ def test_result_comes_back(name: str) -> None:
     @given(RESULTS[name])
     @property_settings
     def check(result: Any) -> None:
-        assert operation.unpack_result(operation.pack_result(result)) == result
+        sent = result
+        if name == "load":  # whose description comes from the store as it is
+            *others, description = result
+            sent = (*others, wire.pack_description(description))
+        assert operation.unpack_result(operation.pack_result(sent)) == result
 
     check()
 
@@ -129,6 +133,6 @@ def test_lone_surrogates_travel() -> None:
 
 def test_codes_are_distinct() -> None:
     answers = [wire.HELLO, wire.DONE, wire.TRAPPED, wire.REFUSED, wire.OUT_OF_BOUNDS, wire.RAISED, wire.FAULT]
-    codes = [*answers, wire.HOST, wire.RETURN, wire.CALL, wire.MAP, *wire.BY_CODE]
-    assert len(set(codes)) == len(codes) == 9 + 2 + len(wire.OPERATIONS)
+    codes = [*answers, wire.HOST, wire.RETURN, wire.WAKE, wire.CALL, wire.MAP, *wire.BY_CODE]
+    assert len(set(codes)) == len(codes) == 10 + 2 + len(wire.OPERATIONS)
     assert all(0 < code < 256 for code in codes)

@@ -134,7 +134,7 @@ def test_no_rows_of_no_size_are_made_from_a_claim() -> None:
     """Rows of functions without results have no size: their number is not to be believed."""
     codec = wire.ValuesCodec(())
     with pytest.raises(wire.Nonsense, match="4294967295 outcomes of 1 calls"):
-        wire.unpack_outcomes(wire.HANDLE.pack(0xFFFFFFFF), codec, 1)
+        wire.unpack_outcomes(wire.HANDLE.pack(0xFFFFFFFF) + wire.pack_texts(), codec, 1)
 
 
 def test_codecs_are_made_once_per_signature() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -71,6 +72,18 @@ class Lying(Noting):
     def deserialize(self, artifact, joint=None):
         super().deserialize(artifact)
         return FakeModule(module(exports={{"add": function("i32 i32 -> i32", [["return", -3]])}}))
+
+class Renaming(Noting):
+    """What it loads has other exports."""
+
+    def deserialize(self, artifact, joint=None):
+        super().deserialize(artifact)
+        return FakeModule(module(exports={{"sum": function("i32 i32 -> i32", ["sum"])}}))
+
+class Describing(Noting):
+    def describe(self, module):
+        self.note("describe")
+        return super().describe(module)
 
 class Mute(Noting):
     def serialize(self, module):
@@ -230,6 +243,31 @@ def test_what_runs_is_what_was_reloaded(bench: Bench, stored: bool) -> None:
     assert add(bench.reloaded()) == -3
 
 
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "in-memory"])
+def test_what_is_reloaded_must_be_described_as_what_was_compiled(bench: Bench, stored: bool) -> None:
+    """Later runs are told what the entry says."""
+    bench.use("Renaming")
+    if not stored:
+        bench.shelf = None
+    said = "Renaming cannot load its own artifact of m.wasm: its imports and exports are others\n"
+    with pytest.raises(CompileError, match=re.escape(said)):
+        bench.reloaded()
+    assert bench.store.entries() == []
+
+
+def test_what_a_stored_module_exports_is_read_from_its_entry(bench: Bench) -> None:
+    """An engine takes its time to say it; one instance asks it, since it has to know types."""
+    bench.use("Describing")
+    exports = bench.reloaded().exports
+    bench.take()
+    module = bench.reloaded()
+    assert module.exports == exports
+    assert (module.name, module.imports) == ("", {})
+    assert bench.take() == LOADED
+    assert [add(module), add(module)] == [3, 3]
+    assert bench.take() == ([], ["describe"])
+
+
 def test_without_a_store_the_round_trip_is_in_memory(bench: Bench) -> None:
     bench.shelf = None
     for _ in range(2):
@@ -245,12 +283,13 @@ def test_what_it_took_is_told(bench: Bench) -> None:
     assert compiled.saved == 0.0
     assert 0.0 < compiled.seconds < 10.0
     bench.loadings.clear()
-    entry.write(*bench.place, entry.read(*bench.place)[0], 100.0)
+    artifact, _, joint, described = entry.read(*bench.place)
+    entry.write(*bench.place, artifact, 100.0, joint, described)
     add(bench.reloaded())
     (loaded,) = bench.loadings
     assert loaded.saved == pytest.approx(100.0 - loaded.seconds)
     bench.loadings.clear()
-    entry.write(*bench.place, entry.read(*bench.place)[0], 0.0)
+    entry.write(*bench.place, artifact, 0.0, joint, described)
     add(bench.reloaded())
     assert bench.loadings[0].saved == 0.0
 
