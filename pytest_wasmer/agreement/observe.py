@@ -178,7 +178,7 @@ class Recorder:
         index = self.index(owner)
         text = data_text(data)
         if len(data) > LONG and self._blobs is not None:
-            self._blobs.keep([(text.rpartition(" ")[2], data)])
+            self._blobs.keep(text.rpartition(" ")[2], data)
         if kind == "read":
             self.note(("read", index, name, offset, len(data)))
             self.note(("data", offset, text))

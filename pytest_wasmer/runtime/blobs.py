@@ -13,7 +13,7 @@ from struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 LIMIT = 128 << 20
 SUFFIX = ".blobs"
@@ -38,19 +38,18 @@ class Blobs:
         self._size = 0
         self._kept: set[str] = set()
 
-    def keep(self, contents: Sequence[tuple[str, bytes]]) -> None:
-        """Append what is not there yet, each with its digest."""
-        new = [(digest, content) for digest, content in contents if digest not in self._kept]
-        if not new or not self._open():
+    def keep(self, digest: str, content: bytes) -> None:
+        """Append it, unless it is there."""
+        if digest in self._kept or not self._open():
             return
-        parts = []
-        for digest, content in new:
-            parts += [HEAD.pack(bytes.fromhex(digest), len(content)), content]
-            self._kept.add(digest)
-        self._size += sum(map(len, parts))
+        self._kept.add(digest)
+        record = HEAD.pack(bytes.fromhex(digest), len(content)), content
+        self._size += HEAD.size + len(content)
         try:
-            os.write(self._file, b"".join(parts))
-        except OSError:  # a full disk: what is cut off is not found
+            written = os.writev(self._file, record) if _CAN_GATHER else os.write(self._file, b"".join(record))
+        except OSError:
+            written = 0
+        if written < HEAD.size + len(content):  # a full disk: what is cut off is not found
             self._size = LIMIT
 
     def _open(self) -> bool:
@@ -76,6 +75,7 @@ class Blobs:
 
 
 _BINARY = getattr(os, "O_BINARY", 0)
+_CAN_GATHER = hasattr(os, "writev")  # not on Windows
 
 
 def find(folder: str, wanted: Iterable[str]) -> dict[str, bytes]:

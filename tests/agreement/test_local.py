@@ -85,7 +85,9 @@ ONE, TWO = b"one" * 1000, b"two" * 2000
 
 
 def keep(folder: Path, *contents: bytes) -> None:
-    Blobs(str(folder)).keep([(digest_of(content), content) for content in contents])
+    kept = Blobs(str(folder))
+    for content in contents:
+        kept.keep(digest_of(content), content)
 
 
 def test_contents_are_found_by_digest(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_contents_are_found_by_digest(tmp_path: Path) -> None:
 def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
     kept = Blobs(str(tmp_path))
     for _ in range(3):
-        kept.keep([(digest_of(ONE), ONE)])
+        kept.keep(digest_of(ONE), ONE)
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) == len(ONE) + blobs.HEAD.size
 
 
@@ -107,7 +109,7 @@ def test_the_oldest_goes_when_there_is_too_much(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(blobs, "LIMIT", 10_000)
     kept, contents = Blobs(str(tmp_path)), [os.urandom(4_000) for _ in range(20)]
     for content in contents:
-        kept.keep([(digest_of(content), content)])
+        kept.keep(digest_of(content), content)
     found = find(str(tmp_path), map(digest_of, contents))
     assert set(found.values()) <= set(contents[-6:])
     assert set(contents[-3:]) <= set(found.values())
