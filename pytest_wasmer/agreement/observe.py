@@ -206,10 +206,12 @@ class Recorder:
         text = encoded(events)
         self._write_down(text)
         # Members must part with what is told at the same event, whatever the bits of their NaNs.
-        size = len(text)
+        plain, plain_text = events, text
         if "f32" in text or "f64" in text:  # or something is called so
             self._floats = True
-            size = len(encoded([without_nan_bits(event) for event in events]))
+            plain = [without_nan_bits(event) for event in events]
+            plain_text = encoded(plain)
+        size = len(plain_text)
         if not self._full and self._told_size + size <= TOLD:
             self._told += events
             self._told_texts.append(text[1:-1])
@@ -217,8 +219,9 @@ class Recorder:
             return
         if not self._full:
             self._full = True
-            self._sum(self._told)
-        self._sum(events)
+            told = [without_nan_bits(event) for event in self._told] if self._floats else self._told
+            self._sum(f"[{','.join(self._told_texts)}]", told, encoded(told))
+        self._sum(text, plain, plain_text)
         self._chunks += 1
         if self._chunks % self._stride == 0 or len(events) < CHUNK:
             self._checkpoints.append((self._plain.hexdigest(), self._raw.hexdigest(), self._inputs.hexdigest()))
@@ -226,12 +229,10 @@ class Recorder:
             self._checkpoints = self._checkpoints[1::2]
             self._stride *= 2
 
-    def _sum(self, events: Sequence[Event]) -> None:
-        """Into the digests that go over all events."""
-        plain = [without_nan_bits(event) for event in events]
-        text = encoded(plain)
-        self._plain.update(text.encode())
-        self._raw.update((text if plain == events else encoded(events)).encode())
+    def _sum(self, text: str, plain: Sequence[Event], plain_text: str) -> None:
+        """Into the digests that go over all events: as they are, and without the bits of NaNs."""
+        self._raw.update(text.encode())
+        self._plain.update(plain_text.encode())
         self._sum_inputs(plain)
 
     def _sum_inputs(self, plain: Sequence[Event]) -> None:
