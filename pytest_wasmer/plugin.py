@@ -64,7 +64,8 @@ class Wasm:
         if session is not None and session.begun and items != self._ordered:
             from pytest_wasmer import selection
 
-            items[:] = self._ordered = selection.in_mirror_order(items, lambda: session.registry.names)
+            self._ordered = [*selection.in_mirror_order(items, lambda: session.registry.names)]
+            items[:] = self._ordered
 
 
 WASM: pytest.StashKey[Wasm] = pytest.StashKey()

@@ -22,8 +22,7 @@ class Summary:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if getattr(report, "wasm", None) is not None:
-            self._session.take_report(report)
+        self._session.take_report(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

@@ -267,7 +267,7 @@ def in_mirror_order(items: list[pytest.Item], known: Callable[[], Sequence[str]]
             rank = ranks[backend]
         else:  # before or behind the file's Wasm tests, as it stands
             rank = len(ranks) if item.path in begun else -1
-        test = tests.setdefault(_test_of(item, backend), len(tests)) if several else 0
+        test = tests.setdefault(_test_of(item, backend) if several else item.nodeid, len(tests))
         keys.append((files.setdefault(item.path, len(files)), rank, test))
     return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
 

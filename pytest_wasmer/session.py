@@ -13,6 +13,7 @@ from pytest_wasmer.agreement import FOLDER
 from pytest_wasmer.fixtures import ALL, FACTORIES, FIXTURE, GOLDEN
 from pytest_wasmer.observing import Observing
 from pytest_wasmer.remaking import Remaking
+from pytest_wasmer.report.outcome import Outcomes
 from pytest_wasmer.variants import ALL_AT_ONCE, FRESH, RELOADED, backend_in, variants_of
 
 if TYPE_CHECKING:
@@ -62,9 +63,10 @@ class WasmSession:
         #: Whether there is a test with Wasm.
         self.begun = False
         self.header_shown = False
-        # Of the test that runs: seconds that no report has said yet, and what became of it so far.
+        # Of the test that runs: seconds that no report has said yet, and whether it came to its call.
         self._unsaid = 0.0
-        self._outcome = ""
+        self._called = False
+        self._outcomes = Outcomes()
         # The variant of the last test that said it by marker, see `variant`.
         self._said: str | None = None
         # The last test that had to be asked for it.
@@ -327,8 +329,7 @@ class WasmSession:
             return
         last, passed = report.when == "teardown", report.outcome == "passed"
         self._unsaid += report.duration
-        if not passed or (report.when == "call" and not self._outcome):
-            self._outcome = report.outcome
+        self._called |= report.when == "call"
         news = self.started and self.modules.has_news
         if last or news or not passed or asked is not None or self.settings.report.value:
             loadings, warnings = self.modules.take() if news else ({}, [])
@@ -337,7 +338,7 @@ class WasmSession:
                 "variant": variant or ALL_AT_ONCE,
                 "at_once": "" if asked is None else self.together.said_of(asked),
                 "seconds": self._unsaid,
-                "passed": last and self._outcome == "passed",
+                "ended": last and self._called,
                 "loadings": loadings,
                 "warnings": warnings,
                 "membership": membership,
@@ -345,7 +346,7 @@ class WasmSession:
             self._unsaid = 0.0
             report.wasm = facts  # type: ignore[attr-defined]
         if last:
-            self._outcome = ""
+            self._called = False
 
     @cached_property
     def tally(self) -> Tally:
@@ -387,14 +388,18 @@ class WasmSession:
         return Bundles(self._config, self.settings, self.registry, self.observing.local)
 
     def take_report(self, report: pytest.TestReport) -> None:
-        """A report with facts has arrived here; a worker of xdist sends its own on."""
+        """A report has arrived here; a worker of xdist sends its own on."""
         if self._is_worker:
             return
-        facts: Facts = vars(report)["wasm"]
-        self.tally.add(report)
+        self._outcomes.note(report)
+        facts: Facts | None = getattr(report, "wasm", None)
+        if facts is None:
+            return
+        self.tally.add(report, facts, self._outcomes.shown(report.nodeid))
         if self._run_report is not None:
             self._run_report.add(report, facts)
-        self._agreement.add(report, facts["membership"], passed=facts["passed"])
+        if facts["membership"] is not None:
+            self._agreement.add(report, facts["membership"], failed=self._outcomes.has_failed(report.nodeid))
         vars(report)["wasm"] = None  # reports live as long as the session
 
     def finish(self) -> None:

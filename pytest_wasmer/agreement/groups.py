@@ -126,7 +126,7 @@ class Groups:
         #: Of groups that stayed incomplete: their goldens, and why.
         self.incomplete: dict[str, tuple[GoldenMark, str]] = {}
 
-    def add(self, report: pytest.TestReport, membership: Membership, *, passed: bool) -> Judged | None:
+    def add(self, report: pytest.TestReport, membership: Membership, *, failed: bool) -> Judged | None:
         """Take note of a test's last report; what became of the group that it completes, if it does."""
         name = membership["group"]
         if len(membership["expected"]) == 1 and not membership["observed"]:
@@ -139,7 +139,7 @@ class Groups:
         group.members[variant] = report.nodeid
         group.observed[variant] = membership["observed"]
         group.golden = _worse(group.golden, membership["golden"])
-        if not passed:
+        if failed:
             group.failed.append(variant)
         elif variant in group.failed:  # a rerun that passed
             group.failed.remove(variant)
@@ -148,7 +148,8 @@ class Groups:
         del self._groups[name]
         members = {variant: group.members[variant] for variant in group.expected}
         seen = {variant: group.observed[variant] for variant in group.expected}
-        observed = {variant: Observation.unpacked(content) for variant, content in seen.items() if content}
+        known: dict[bytes, Observation] = {}  # most saw the same
+        observed = {variant: Observation.unpacked(content, known) for variant, content in seen.items() if content}
         verdict = self._verdict(name, group, observed, membership)
         text = self._text(verdict, members, membership["level"])
         self._count(name, verdict, list(members.values()), text)
@@ -209,7 +210,7 @@ class Groups:
 
         whole = self._whole(observed, level)
         normal = {
-            variant: found._replace(events=self._normalize(name, found.events)) for variant, found in whole.items()
+            variant: found._replace(events=self._normalize(name, [*found.events])) for variant, found in whole.items()
         }
         return judge(normal, level, self._find)
 

@@ -35,7 +35,7 @@ CHUNK = 1024
 CHECKPOINTS = 500
 # The same of what is left at the end.
 STATE = 100_000
-FORMAT = 1
+FORMAT = 2
 # The pasts of instances that are gone stay for so many beginnings more (two a test): when the last test of a module is
 # judged, its instances are gone.
 LINGER = 16
@@ -68,29 +68,43 @@ class Observation(NamedTuple):
         return not self.checkpoints and not (self.state and self.state[-1][3] == REST)
 
     def packed(self) -> bytes:
-        variant, events, *rest, text = self
-        head, tail = json_text([FORMAT, variant])[:-1], json_text(rest)[1:]
-        return zlib.compress(f"{head},{text or json_text(events)},{tail}".encode(), 1)
+        """A line that says whose it is, then what was seen: the same bytes for all who saw the same."""
+        variant, events, *seen, journal, stride, text = self
+        head, rest = json_text([FORMAT, variant, journal]), json_text([*seen, stride])[1:]
+        return f"{head}\n".encode() + zlib.compress(f"[{text or json_text(events)},{rest}".encode(), 1)
 
     @classmethod
-    def unpacked(cls, content: bytes) -> Observation:
-        """The reverse of `packed`. Raises ValueError for what is not one."""
+    def unpacked(cls, content: bytes, known: dict[bytes, Observation] | None = None) -> Observation:
+        """The reverse of `packed`. Raises ValueError for what is not one.
+
+        `known`: what was unpacked before, whose parts it then shares, and where it is added.
+        """
+        head, _, seen = content.partition(b"\n")
         try:
-            version, *fields = json.loads(zlib.decompress(content))
+            version, variant, journal = json.loads(head)
             if version != FORMAT:
                 raise ValueError(f"an observation of format {version}, not {FORMAT}")
-            variant, events, total, checkpoints, state, trouble, journal, stride = fields
+            found = None if known is None else known.get(seen)
+            if found is None:
+                found = cls._seen(*json.loads(zlib.decompress(seen)))
         except (zlib.error, TypeError) as error:
             raise ValueError(f"no observation: {error}") from None
+        if known is not None:
+            known[seen] = found
+        return found._replace(variant=variant, journal=journal)
+
+    @classmethod
+    def _seen(
+        cls, events: list[Any], total: int, checkpoints: list[Any], state: list[Any], trouble: str, stride: int
+    ) -> Observation:
         return cls(
-            variant,
+            "",
             [tuple(event) for event in events],
             total,
             [(plain, raw, inputs) for plain, raw, inputs in checkpoints],
             [tuple(event) for event in state],
             trouble,
-            journal,
-            stride,
+            stride=stride,
         )
 
 

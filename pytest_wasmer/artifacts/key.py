@@ -14,7 +14,7 @@ from pytest_wasmer.artifacts.entry import TITLE
 if TYPE_CHECKING:
     from pytest_wasmer.engines.registry import Availability
 
-SCHEMA = "1"
+SCHEMA = "2"
 
 # The features that Wasmer 2.1 knows, as Linux calls them (lib/compiler/src/target.rs: CpuFeature). An artifact for
 # this machine uses all it has.

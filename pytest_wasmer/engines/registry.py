@@ -110,8 +110,11 @@ class Registry:
 
     def _of_wheels(self, spec: BackendSpec) -> BackendSpec:
         python = self.interpreter
-        folders = [str(library.parent.parent) for library in map(python.library, _packages(spec)) if library]
-        return spec._replace(python=python.executable, folders=tuple(dict.fromkeys(folders)))
+        folders = {str(library.parent.parent) for library in map(python.library, _packages(spec)) if library}
+        # In the order of its path: the first one may have a package of the same name as what is wanted of the second.
+        places = [str(Path(entry)) for entry in python.path]
+        in_order = sorted(folders, key=lambda folder: places.index(folder) if folder in places else 0)
+        return spec._replace(python=python.executable, folders=tuple(in_order))
 
     def availability(self, name: str) -> Availability:
         """Whether the backend works here; the first time a library is met, this runs a child process."""

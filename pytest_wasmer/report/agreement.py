@@ -48,9 +48,9 @@ class Agreement:
         self._bundles = bundles
         self._groups = Groups(normalizer(config), local)
 
-    def add(self, report: pytest.TestReport, membership: Membership | None, *, passed: bool) -> None:
+    def add(self, report: pytest.TestReport, membership: Membership, *, failed: bool) -> None:
         """Take note of a test's last report, and say what became of the group that it completes."""
-        judged = None if membership is None else self._groups.add(report, membership, passed=passed)
+        judged = self._groups.add(report, membership, failed=failed)
         if judged is None:
             return
         kept = self._bundles().keep(judged)

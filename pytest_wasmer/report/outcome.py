@@ -13,6 +13,41 @@ if TYPE_CHECKING:
     import pytest
 
 
+class Outcomes:
+    """What became of tests, as their reports arrive: others may have changed them since they were made."""
+
+    def __init__(self) -> None:
+        # For the summary, where not all passed: the worst, but a skip in a part of a test that passed is none.
+        self._shown: dict[str, str] = {}
+        # Not all of which passed.
+        self._failed: set[str] = set()
+
+    def note(self, report: pytest.TestReport) -> None:
+        name = report.nodeid
+        if report.when == "setup":  # a rerun counts from its last attempt
+            self._shown.pop(name, None)
+            self._failed.discard(name)
+        if report.outcome != "passed":
+            self._failed.add(name)
+            if self._shown.get(name) != "failed":
+                self._shown[name] = word_for(report)
+        elif report.when == "call" and self._shown.get(name, "failed") != "failed":
+            del self._shown[name]
+
+    def shown(self, nodeid: str) -> str:
+        """ "failed", "skipped", "xfailed", ...; "" for what has passed so far."""
+        return self._shown.get(nodeid, "")
+
+    def has_failed(self, nodeid: str) -> bool:
+        """Whether anything of it did not pass."""
+        return nodeid in self._failed
+
+
+def word_for(report: pytest.TestReport) -> str:
+    """ "passed", "failed", "skipped", "xfailed", or what other plugins call it."""
+    return "xfailed" if report.outcome == "skipped" and hasattr(report, "wasxfail") else report.outcome
+
+
 def complete(
     report: pytest.TestReport,
     item: pytest.Item,

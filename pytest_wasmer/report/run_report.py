@@ -18,6 +18,7 @@ from pytest_wasmer.agreement.observe import Observation
 from pytest_wasmer.agreement.runs import SCHEMA, TITLE
 from pytest_wasmer.agreement.verdict import nothing_at_hand
 from pytest_wasmer.artifacts.key import cpu_features
+from pytest_wasmer.report.outcome import word_for
 from pytest_wasmer.wasm.artifact import write_whole
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class RunReport:
             self._tests.pop(report.nodeid, None)
         test = self._tests.setdefault(report.nodeid, _begun(report.nodeid, facts["variant"]))
         test["seconds"][report.when] = round(report.duration, 6)
-        outcome = _outcome(report)
+        outcome = word_for(report)
         if outcome != "passed" and test["outcome"] != "failed":
             test["outcome"] = outcome
         for variant, loadings in facts["loadings"].items():
@@ -113,10 +114,6 @@ def _begun(nodeid: str, variant: str) -> dict[str, Any]:
         "level": None,
         "observation": "",
     }
-
-
-def _outcome(report: pytest.TestReport) -> str:
-    return "xfailed" if report.outcome == "skipped" and hasattr(report, "wasxfail") else report.outcome
 
 
 def environment(config: pytest.Config, settings: Settings, backends: Iterable[Availability]) -> dict[str, Any]:

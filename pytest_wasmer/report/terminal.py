@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         variant: str
         #: Of this report, and of those of the test before it that had nothing to say.
         seconds: float
-        #: Whether this is the last report of a test that has passed.
-        passed: bool
+        #: Whether this is the last report of a test that was called.
+        ended: bool
         #: What a test that uses `wasm_all` did; "" for one that runs on each backend.
         at_once: str
         loadings: Mapping[str, Sequence[tuple[str, float, float]]]
@@ -101,10 +101,8 @@ class Tally:
         #: What had to go from the store.
         self.evicted: list[Entry] = []
 
-    def add(self, report: pytest.TestReport) -> None:
-        facts: Facts | None = getattr(report, "wasm", None)
-        if facts is None:
-            return
+    def add(self, report: pytest.TestReport, facts: Facts, shown: str) -> None:
+        """`shown`: what became of the test so far, see `Outcomes`."""
         variant = facts["variant"]
         duration = facts["seconds"]
         for name, loadings in facts["loadings"].items():
@@ -116,11 +114,8 @@ class Tally:
         if facts["at_once"] and report.when == "call" and report.outcome != "skipped":
             self._at_once[report.nodeid] = facts["at_once"]
         outcomes = self._outcomes.setdefault(variant, {})
-        if facts["passed"]:
-            outcomes[report.nodeid] = "passed"  # now, if it is a rerun
-        elif report.outcome != "passed" and outcomes.get(report.nodeid) != "failed":
-            xfailed = report.outcome == "skipped" and hasattr(report, "wasxfail")
-            outcomes[report.nodeid] = "xfailed" if xfailed else report.outcome
+        if shown or facts["ended"]:
+            outcomes[report.nodeid] = shown or "passed"
 
     @property
     def compiled(self) -> bool:

@@ -63,7 +63,8 @@ class Server:
 
     def _answer(self, op: int, sequence: int, body: bytes) -> None:
         if op == wire.WAKE:
-            self._frames.linger_awake()
+            if not self._frames.pending:
+                self._frames.linger_awake()
             return
         if op == wire.RELEASE:  # this and that have no answer
             self._calls.clear()

@@ -298,6 +298,8 @@ class PipeConnection(Connection):
                 self._frames.write(wire.WAKE, self._sequence, b"")
         except wire.Closed:
             pass  # as the next request will say
+        except BaseException as error:  # which may have come before it was known that the lock is taken
+            raise self._failure(error, "nothing, it was woken up", None) from None
         finally:
             if taken:
                 self._lock.release()
@@ -389,13 +391,14 @@ class PipeConnection(Connection):
         self._process.process.kill()
 
     def was_asked(self) -> bool:
-        return self._sequence != self._settled
+        return self._sequence != self._settled or self.lost is not None
 
     def settle(self) -> None:
         """Notice a death between requests now, not in the next test."""
         self._settled = self._sequence
         # Whose pipe is open lives, which is quicker to find out.
-        if self.lost is None and self._frames.stirs() and self._process.process.poll() is not None:
+        idle = self.lost is None and not self._lock.locked()  # who waits for an answer notices itself
+        if idle and self._frames.stirs() and self._process.process.poll() is not None:
             cause, output = self._process.how_it_ended(), self._process.tail()
             self.lost = EngineLost(self.backend, cause, "nothing, it was idle", output)
 

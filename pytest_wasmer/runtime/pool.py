@@ -86,7 +86,8 @@ class EnginePool:
 
     def was_asked(self) -> bool:
         """Whether there can be something to take."""
-        return any(connection.was_asked() for connection in self._connections.values())
+        news = self._losses or self._outputs
+        return bool(news) or any(connection.was_asked() for connection in self._connections.values())
 
     def take(self) -> tuple[dict[str, str], list[EngineLost]]:
         """What native code printed, by backend, and the engine processes lost, since the last time."""

@@ -86,6 +86,8 @@ class Frames:
         #: What was received and not yet read.
         self.pending = b""
         self._poll = poll_of(incoming)
+        # Of another thread: one object cannot be polled twice at a time.
+        self._poll_aside = poll_of(incoming)
         look = self._poll if cores() > 1 else None
         #: While requests follow each other.
         self.linger = Linger(look, LOOKS)
@@ -145,7 +147,7 @@ class Frames:
 
     def stirs(self) -> bool:
         """Whether something was sent, or the other side has closed its end; True where nobody can tell (Windows)."""
-        return self._poll is None or bool(self._poll(0))
+        return self._poll_aside is None or bool(self._poll_aside(0))
 
     def _more(self, length: int) -> bytes:
         __tracebackhide__ = True
@@ -204,11 +206,12 @@ def unpack_texts(body: bytes) -> list[str]:
     start = (1 + count) * HANDLE.size
     if start > len(body):
         raise Nonsense(f"{count} texts are announced in {len(body)} bytes")
-    ends = [*accumulate(Struct(f"<{count}I").unpack_from(body, HANDLE.size))]
+    lengths = Struct(f"<{count}I").unpack_from(body, HANDLE.size)
     text = body[start:].decode("utf-8", "surrogatepass")
-    if len(text) != (ends[-1] if ends else 0):
+    if len(text) != sum(lengths):
         raise Nonsense("a text is cut off")
-    return [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    places = zip(accumulate(lengths, initial=0), accumulate(lengths), strict=False)
+    return [text[begin:end] for begin, end in places]
 
 
 def unpack_pair(body: bytes) -> tuple[str, str]:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.types import ExternType
 
 
+# Of how many binaries the digest is remembered.
+DIGESTS = 4
+
+
 class Module:
     """A module that one backend has compiled.
 
@@ -256,6 +260,8 @@ class Loader:
     def __init__(self, limit: int = 128) -> None:
         self._limit = limit
         self._modules: dict[tuple[str, str], Module] = {}
+        # Of binaries that come as bytes again and again: by the object.
+        self._digests: dict[int, tuple[bytes, str]] = {}
         self._converted: dict[str, bytes] = {}
 
     def load(
@@ -269,7 +275,7 @@ class Loader:
         """The module of a source, for one way of running it. Raises `SourceError` for bad WAT, `CompileError`."""
         __tracebackhide__ = True
         wasm = self.binary(connect, source)
-        digest = hashlib.sha256(wasm).hexdigest()
+        digest = self._digest(wasm)
         key = (variant, digest)
         module = self._modules.pop(key, None)
         if module is None:
@@ -284,6 +290,15 @@ class Loader:
         if len(self._modules) > self._limit:
             del self._modules[next(iter(self._modules))]
         return module.under(source.name, source.identity or module.digest)
+
+    def _digest(self, wasm: bytes) -> str:
+        known, digest = self._digests.get(id(wasm), (b"", ""))
+        if known is not wasm:
+            digest = hashlib.sha256(wasm).hexdigest()
+            self._digests[id(wasm)] = wasm, digest
+            if len(self._digests) > DIGESTS:
+                del self._digests[next(iter(self._digests))]
+        return digest
 
     def binary(self, connect: Callable[[], Connection], source: Source) -> bytes:
         """The Wasm of a source. WAT is converted once, so that all backends get the same bytes."""

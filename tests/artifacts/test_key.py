@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PARTS = Parts(
-    schema="1",
+    schema="2",
     module="ab" * 32,
     engine="pytest_wasmer.engines.wheels:WheelsEngine",
     version="wasmer 1.1.0",
@@ -33,7 +33,7 @@ PARTS = Parts(
 )
 HEAD = f"""\
 pytest-wasmer artifact 2
-schema: "1"
+schema: "2"
 module: "{"ab" * 32}"
 engine: "pytest_wasmer.engines.wheels:WheelsEngine"
 version: "wasmer 1.1.0"
@@ -46,7 +46,7 @@ configuration: "default"
 extra: "{{}}"
 """
 # Whoever changes these makes everything that is stored a miss: then `SCHEMA` is to change, too.
-KEY = "a80832d314d9701fc07a0cb61a3592b387bbe6871287b1260d768b09b836f207"
+KEY = "a1006ebaf6bb541c48349baa1ebd5264615f0db0effcf8c3625e19593343be8b"
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_parts_are_read_from_their_head(name: str, text: str) -> None:
         HEAD.replace('"llvm"', "llvm").encode(),
         HEAD.replace('kind: "universal"', "kind").encode(),
         HEAD.replace("\n", "\r\n").encode(),
-        HEAD.replace('schema: "1"\n', 'schema: "1"\nlater: "x"\n').encode(),
+        HEAD.replace('schema: "2"\n', 'schema: "2"\nlater: "x"\n').encode(),
         HEAD.replace('"llvm"', "[" * 10000).encode(),
         HEAD.replace('"llvm"', "9" * 5000).encode() + b"x" * 5000 + b"\xff",
     ],
@@ -210,7 +210,7 @@ def test_parts_of_the_wheels(monkeypatch: pytest.MonkeyPatch, argument: str, com
     spec = BackendSpec("any name", WHEELS, argument)
     backend = Availability(spec, True, detail="wasmer 1.1.0", library="ef" * 32)
     assert parts_of(backend, {}) == Parts(
-        schema="1",
+        schema="2",
         module="",
         engine="pytest_wasmer.engines.wheels:WheelsEngine",
         version="wasmer 1.1.0",

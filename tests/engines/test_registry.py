@@ -530,3 +530,15 @@ def test_asking_loads_nothing_native(tmp_path: Path, remembered: bool) -> None:
         )
     expected = [WHEELS] * 3
     assert done.stdout.splitlines() == [str(expected), "[]", "False False"]
+
+
+def test_folders_come_in_the_order_of_the_path(site: Path, tmp_path: Path) -> None:
+    """Else what the second one has of the same name would hide what was found in the first."""
+    own = tmp_path / "own"
+    (own / "wasmer").mkdir(parents=True)
+    (own / "wasmer" / "__init__.py").touch()
+    library(own, "wasmer").write_bytes(b"another library")
+    sys.path.insert(0, f"{own}{os.sep}")
+    assert Registry([], tmp_path).spec("llvm").folders == (str(own), str(site))
+    sys.path[:] = [str(site), str(own)]
+    assert Registry([], tmp_path).spec("llvm").folders == (str(site),)

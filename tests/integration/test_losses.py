@@ -381,3 +381,52 @@ def test_time_outs_in_a_row_are_no_crashes(fakes: pytest.Pytester) -> None:
     result = fakes.runpytest("--wasm-backends=fake-a", "--wasm-timeout=0.05")
     result.assert_outcomes(failed=4)
     assert "GivenUp" not in result.stdout.str()
+
+
+KILLER = """
+import os, signal, time
+from pathlib import Path
+import pytest
+from pytest_wasmer.plugin import WASM
+
+class Killer:
+    def __init__(self, session): self.pool = session.pool
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logfinish(self, nodeid):
+        if "before" in nodeid:
+            pid = self.pool._connections["fake-a"].pid
+            os.kill(pid, signal.SIGKILL)
+            while Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+                time.sleep(0.001)
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    manager = item.config.pluginmanager
+    if not manager.has_plugin("killer-of-engines"):
+        manager.register(Killer(item.config.stash[WASM].session), "killer-of-engines")
+"""
+
+
+def test_a_death_between_two_tests_is_one_failure(fakes: pytest.Pytester) -> None:
+    """Of the next test, whose set-up says it: nobody else can have noticed."""
+    fakes.makeconftest(fakes.path.joinpath("conftest.py").read_text() + KILLER)
+    fakes.makepyfile(
+        test_it=MODULE
+        + """
+    @pytest.fixture(scope="module")
+    def kept(wasm_instance):
+        return wasm_instance(WASM)
+
+    def test_before(kept):
+        assert kept.exports.add(1, 2) == 3
+
+    def test_next(kept):
+        assert kept.exports.add(1, 2) == 3
+
+    def test_after(kept):
+        assert kept.exports.add(1, 2) == 3
+    """,
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*killed by SIGKILL*", "ERROR test_it.py::test_next*"])

@@ -138,3 +138,46 @@ def test_stepwise_skips_only_what_has_run(fakes: pytest.Pytester) -> None:
     (fakes.path / "mended").touch()
     again = fakes.runpytest(TWO, "--sw", "-v")
     assert outcomes(again) == {"test_1[fake-b]": "PASSED", "test_2[fake-a]": "FAILED"}
+
+
+def test_what_is_named_twice_stays_together(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(test_x="def test_a(wasm_backend): pass\ndef test_b(wasm_backend): pass")
+    for backends in ("fake-a", "fake-a,fake-b"):
+        done = fakes.runpytest(
+            f"--wasm-backends={backends}", "--keep-duplicates", "--collect-only", "-q", "test_x.py", "test_x.py"
+        )
+        ids = [line for line in done.stdout.lines if "[fake-a]" in line]
+        assert ids == ["test_x.py::test_a[fake-a]"] * 2 + ["test_x.py::test_b[fake-a]"] * 2
+
+
+def test_what_a_hook_takes_out_and_another_one_puts_back(fakes: pytest.Pytester) -> None:
+    """While only a test without a backend of its own was left, there was nothing to put in order."""
+    fakes.makeconftest(
+        fakes.path.joinpath("conftest.py").read_text()
+        + """
+import pytest
+
+HELD = []
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    HELD.extend(item for item in items if "fake-" in item.name)
+    items[:] = [item for item in items if item not in HELD]
+
+class Back:
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items):
+        items.extend(sorted(HELD, key=lambda item: item.name))
+
+def pytest_configure(config):
+    config.pluginmanager.register(Back())
+"""
+    )
+    fakes.makepyfile(
+        test_x="def test_all(wasm_all): pass\ndef test_a(wasm_backend): pass\ndef test_b(wasm_backend): pass"
+    )
+    done = fakes.runpytest(TWO, "--collect-only", "-q")
+    assert [line.partition("::")[2] for line in done.stdout.lines if "::" in line] == [
+        "test_all",
+        *["test_a[fake-a]", "test_b[fake-a]", "test_a[fake-b]", "test_b[fake-b]"],
+    ]

@@ -94,3 +94,41 @@ def test_what_is_not_compared_on_one_backend_has_one_reason(fakes: pytest.Pytest
     for arguments in ([], ["--wasm-agree=off"], ["--wasm-agree=off", "--wasm-report=run.json"]):
         result = fakes.runpytest("--wasm-backends=fake-a", *arguments)
         result.stdout.fnmatch_lines(["wasm: nothing was compared", "    1: one backend only"])
+
+
+def test_counts_what_became_of_tests_in_the_end(fakes: pytest.Pytester) -> None:
+    """Other plugins change outcomes of reports after they were made."""
+    fakes.makeconftest(
+        fakes.path.joinpath("conftest.py").read_text()
+        + """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report):
+    if report.when == "call" and "to_fail" in report.nodeid:
+        report.outcome, report.longrepr = "failed", "the log has errors"
+    if report.when == "call" and "to_pass" in report.nodeid:
+        report.outcome, report.longrepr = "passed", None
+"""
+    )
+    fakes.makepyfile(
+        """
+        from fake_engine import module, function
+
+        ONE = module(exports={"add": function("i32 i32 -> i32", ["sum"])})
+
+        def test_to_fail(wasm_instance): assert wasm_instance(ONE).exports.add(1, 2) == 3
+        def test_to_pass(wasm_instance): assert wasm_instance(ONE).exports.add(1, 2) == 4
+        def test_add(wasm_instance): assert wasm_instance(ONE).exports.add(1, 2) == 3
+        """
+    )
+    result = fakes.runpytest("--wasm-backends=fake-a,fake-b")
+    result.assert_outcomes(passed=4, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "fake-a        2       1        0 *",
+            "fake-b        2       1        0 *",
+            "wasm: 2 tests agreed, 0 diverged, 1 not compared",
+            "    1: did not pass on fake-a, fake-b",
+        ]
+    )

@@ -210,3 +210,30 @@ def test_without_isolation_an_engine_belongs_to_its_thread(pool: EnginePool) -> 
             "Call it from there, or use --wasm-isolation=process."
         )
     assert call((1, 2)) == (3,)
+
+
+def test_calls_go_on_while_the_main_thread_looks_after_processes(processes: EnginePool) -> None:
+    """As it does after each phase of a test, whose fixtures may have threads."""
+    done, found = threading.Event(), []
+
+    def work() -> None:
+        made = instance(processes, WASM, h=int)
+        number = 0
+        while not done.is_set():
+            found.append(made.exports.sum(number, 1) - number)
+            number += 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while len(found) < 300 and thread.is_alive() and time.monotonic() < deadline:
+            processes.only(["fake-a"])
+            processes.settle()
+            assert processes.take() == ({}, [])
+            time.sleep(0.0002)  # without it the thread has little of the lock
+    finally:
+        done.set()
+        thread.join()
+    assert len(found) >= 300
+    assert set(found) == {1}

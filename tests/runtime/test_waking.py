@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -106,3 +106,27 @@ def test_each_call_lingers_for_its_answer(processes: EnginePool, monkeypatch: py
     lingered.clear()
     assert [made.exports.sum(number, 1) for number in range(5)] == [1, 2, 3, 4, 5]
     assert len(lingered) == 5
+
+
+def test_an_interrupt_costs_the_process_and_leaves_nothing_locked(
+    processes: EnginePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it comes when the lock has been taken and nobody knows it yet."""
+    begin(processes)
+    connection: Any = processes.connection(FAKE)
+    lock = connection._lock
+
+    class Interrupted:
+        locked, release = lock.locked, lock.release
+
+        @staticmethod
+        def acquire(*arguments: Any) -> bool:
+            lock.acquire(*arguments)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection, "_lock", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        processes.only(["fake-a"])
+    assert connection.lost.interrupted
+    processes.only(None)
+    assert instance(processes, WASM, h=lambda: None).exports.sum(1, 2) == 3

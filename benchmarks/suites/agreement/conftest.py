@@ -12,10 +12,10 @@ BEGAN = perf_counter()
 
 
 def _timed(method):
-    def timed(*arguments):
+    def timed(*arguments, **keywords):
         began = perf_counter()
         try:
-            return method(*arguments)
+            return method(*arguments, **keywords)
         finally:
             JUDGING[0] += perf_counter() - began
 
