@@ -138,8 +138,10 @@ class Executor:
             except Refused as refused:
                 raise Refused("reload", refused.text) from None
         handle, description = self._keep_module(module)
-        if description != compiled:
+        if description[1:] != compiled[1:]:
             raise Refused("reload", OTHER_EXPORTS)
+        if description != compiled:  # another name: this one is to be stored
+            keep(artifact, seconds, joint, pack_description(description))
         return handle, seconds, trouble, description
 
     def serialize(self, module: int) -> bytes:

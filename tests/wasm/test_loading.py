@@ -80,6 +80,13 @@ class Renaming(Noting):
         super().deserialize(artifact)
         return FakeModule(module(exports={{"sum": function("i32 i32 -> i32", ["sum"])}}))
 
+class Forgetful(Noting):
+    """What it loads has another name."""
+
+    def deserialize(self, artifact, joint=None):
+        super().deserialize(artifact)
+        return FakeModule(module(exports={{"add": function("i32 i32 -> i32", ["sum"])}}, name="forgotten"))
+
 class Describing(Noting):
     def describe(self, module):
         self.note("describe")
@@ -253,6 +260,12 @@ def test_what_is_reloaded_must_be_described_as_what_was_compiled(bench: Bench, s
     with pytest.raises(CompileError, match=re.escape(said)):
         bench.reloaded()
     assert bench.store.entries() == []
+
+
+def test_the_name_is_that_of_what_was_reloaded_in_each_run(bench: Bench) -> None:
+    bench.use("Forgetful")
+    assert [bench.reloaded().name for _ in range(2)] == ["forgotten"] * 2
+    assert bench.take() == (["compiled", "loaded"], [*COMPILED[1], *LOADED[1]])
 
 
 def test_what_a_stored_module_exports_is_read_from_its_entry(bench: Bench) -> None:
