@@ -12,6 +12,7 @@ from pytest_wasmer.runtime import wire
 from pytest_wasmer.runtime.child import Server
 from pytest_wasmer.runtime.wire import IS_HANDLE, IS_HOST
 from tests.fake_engine import function, memory, module, table, variable
+from tests.runtime.workbench import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,14 +84,20 @@ def test_hello(child: Child) -> None:
 def test_it_stays_awake_when_it_is_told_to_and_says_nothing(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     f = child.instance(module(exports={"f": function("i32 i32 -> i32", ["sum"])}))
     lingered: list[str] = []
-    monkeypatch.setattr(child.its_frames, "linger", lambda: lingered.append("between calls"))
     monkeypatch.setattr(child.its_frames, "linger_awake", lambda: lingered.append("awake"))
-    for _ in range(2):
+    for number in range(1, 4):
         child.frames.write(wire.WAKE, 5, b"")
+        assert eventually(lambda: len(lingered) == number)  # noqa: B023 (now)
         assert child.call(f, 40, 2, sequence=6) == (wire.DONE, 6, I32.pack((42,)))
-    # Between the calls of these two rounds; what came before and after is a matter of time.
-    assert "awake" in lingered[1:]
-    assert lingered.count("between calls") >= 2
+    assert len(lingered) == 3
+
+
+def test_it_does_not_wait_for_what_is_there(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    f = child.instance(module(exports={"f": function("i32 i32 -> i32", ["sum"])}))
+    monkeypatch.setattr(child.its_frames, "linger_awake", lambda: pytest.fail("it waits"))
+    request = wire.HANDLE.pack(f) + wire.ValuesCodec(("i32", "i32")).pack((40, 2))
+    child.frames.write(wire.CALL, 6, request, wire.HEADER.pack(0, wire.WAKE, 5))
+    assert child.frames.read() == (wire.DONE, 6, I32.pack((42,)))
 
 
 def test_every_operation(child: Child) -> None:
