@@ -202,7 +202,9 @@ def pack_texts(*texts: str) -> bytes:
 
 
 def unpack_texts(body: bytes) -> list[str]:
-    count = HANDLE.unpack_from(body)[0] if len(body) >= HANDLE.size else len(body)
+    if len(body) < HANDLE.size:
+        raise Nonsense(f"the number of texts is cut off: {len(body)} bytes")
+    (count,) = HANDLE.unpack_from(body)
     start = (1 + count) * HANDLE.size
     if start > len(body):
         raise Nonsense(f"{count} texts are announced in {len(body)} bytes")

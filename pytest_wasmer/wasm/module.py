@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.types import ExternType
 
 
-# Of how many binaries the digest is remembered.
-DIGESTS = 4
-
-
 class Module:
     """A module that one backend has compiled.
 
@@ -248,6 +244,10 @@ def reloaded(module: Module, connect: Callable[[], Connection], artifact: bytes)
 
     code = Code(connect, load, module.path)
     return Module(code, module.wasm, module.digest, module.path, identity=module.identity)
+
+
+# Of how many binaries a loader remembers the digest.
+DIGESTS = 4
 
 
 class Loader:
