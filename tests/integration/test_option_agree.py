@@ -351,3 +351,30 @@ def test_stepwise_goes_on_at_its_members(project: pytest.Pytester) -> None:
     again.assert_outcomes(passed=9, failed=1)  # nothing is mended: from the first member on
     project.makepyfile(test_it=(MODULE + TEST).replace('["return", 43]', '["return", 42 ]'))
     project.runpytest(*arguments).assert_outcomes(passed=12)
+
+
+def test_a_hook_that_changes_its_list_changes_that_of_one_member(fakes: pytest.Pytester) -> None:
+    """Members that saw the same share what was unpacked."""
+    fakes.makeconftest(
+        fakes.path.joinpath("conftest.py").read_text()
+        + """
+LENGTHS = []
+
+def pytest_wasmer_normalize(group, events):
+    LENGTHS.append(len(events))
+    del events[-1]
+    return events
+
+def pytest_unconfigure():
+    print("lengths:", LENGTHS)
+"""
+    )
+    fakes.makepyfile(
+        MODULE
+        + """
+    def test_even(wasm_instance):
+        wasm_instance(WASM, imports={"env": {"h": lambda: 1}}).exports.even(7)
+    """
+    )
+    result = fakes.runpytest(ALL, "-s")
+    result.stdout.fnmatch_lines(["wasm: 1 tests agreed, 0 diverged, 0 not compared", "lengths: [[]4, 4, 4[]]"])

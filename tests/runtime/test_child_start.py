@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_wasmer.engines.registry import COMPILERS, Registry, command_of
+from pytest_wasmer.engines.registry import COMPILERS, Registry
 from pytest_wasmer.runtime import child, wire
 from pytest_wasmer.runtime.pool import EnginePool
 from pytest_wasmer.runtime.process import PACKAGE
@@ -220,13 +220,13 @@ HEAVY = {
 
 
 def imported_by(pool: EnginePool, spec: BackendSpec) -> set[str]:
-    """By an engine process that has compiled and called, besides what every Python starts with."""
+    """By an engine process that has compiled and called, besides what a Python starts with that has no `site`."""
     made = load(pool, WASM, spec).instantiate()
     assert made.exports.f(41) == 41
     assert made.exports.f.map([(1,), (2,)]) == [1, 2]
     found = made.module.serialize().decode().split("\n")
     started = subprocess.run(
-        [*command_of(spec), "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+        [spec.python, "-I", "-S", "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
     return {*found} - {*started.stdout.split()}
 

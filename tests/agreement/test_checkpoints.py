@@ -1,0 +1,89 @@
+"""Digests of events that are too many to travel: what they tell apart, at each level."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_wasmer.agreement import observe
+from pytest_wasmer.agreement.judge import judge
+from pytest_wasmer.agreement.observe import Observation, Recorder
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, INCOMPARABLE, Level
+
+if TYPE_CHECKING:
+    from pytest_wasmer.agreement.events import Event
+
+LENIENT, STRICT = Level(), Level(strict=True)
+NAN, OTHER_NAN = 0x7FC00000, 0xFFC00001
+CALLS = 400
+EARLY, LATE = 3, 300
+
+
+@pytest.fixture(autouse=True)
+def _little_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "CHUNK", 16)
+    monkeypatch.setattr(observe, "TOLD", 2000)
+
+
+def observed(variant: str, types: str = "f32", results: dict[int, int] | None = None, **inputs: int) -> Observation:
+    """What calls give back: what `results` says of some of them, by number. `inputs`: the argument of `call_9`."""
+    recorder = Recorder()
+    recorder.begin(variant)
+    for number in range(CALLS):
+        events: list[Event] = [
+            ("call", 0, "f", types, inputs.get(f"call_{number}", number)),
+            ("result", types, (results or {}).get(number, number)),
+        ]
+        for event in events:
+            recorder.note(event)
+    seen = recorder.end()
+    assert seen is not None
+    assert len(seen.events) < 2 * EARLY + 100 < seen.total
+    return Observation.unpacked(seen.packed())
+
+
+def verdicts(one: Observation, other: Observation) -> tuple[str, str]:
+    """At the default level, and at the strict one."""
+    seen = {"a": one, "b": other}
+    return judge(seen, LENIENT).kind, judge(seen, STRICT).kind
+
+
+@pytest.mark.parametrize("types", ["i32", "f32"])
+def test_what_is_the_same(types: str) -> None:
+    assert verdicts(observed("a", types), observed("b", types)) == (AGREED, AGREED)
+
+
+@pytest.mark.parametrize("types", ["i32", "f32"])
+@pytest.mark.parametrize("place", [EARLY, LATE, CALLS - 1])
+def test_another_result(types: str, place: int) -> None:
+    assert verdicts(observed("a", types), observed("b", types, {place: 7})) == (DIVERGED, DIVERGED)
+
+
+@pytest.mark.parametrize("place", [EARLY, LATE, CALLS - 1])
+def test_another_nan(place: int) -> None:
+    """Wherever it is, also where what follows is known by digests only."""
+    one, other = observed("a", results={place: NAN}), observed("b", results={place: OTHER_NAN})
+    assert verdicts(one, other) == (AGREED, DIVERGED)
+
+
+@pytest.mark.parametrize("place", [EARLY, LATE])
+def test_bits_that_are_a_nan_as_a_float_only(place: int) -> None:
+    one, other = observed("a", "i32", {place: NAN}), observed("b", "i32", {place: OTHER_NAN})
+    assert verdicts(one, other) == (DIVERGED, DIVERGED)
+
+
+def test_another_input() -> None:
+    """The test itself did something else, and nothing can be said."""
+    one, other = observed("a"), observed("b", results={LATE: 7}, **{f"call_{LATE}": 7})
+    assert verdicts(one, other) == (INCOMPARABLE, INCOMPARABLE)
+
+
+def test_members_that_saw_the_same_share_what_is_unpacked() -> None:
+    known: dict[bytes, Observation] = {}
+    packed = [observed("a").packed(), observed("b").packed(), observed("c", results={LATE: 7}).packed()]
+    a, b, c = (Observation.unpacked(content, known) for content in packed)
+    assert (a.variant, b.variant, c.variant) == ("a", "b", "c")
+    assert len(known) == 2
+    assert a.events is b.events
+    assert (a.events, a.checkpoints == c.checkpoints) == (c.events, False)
