@@ -17,7 +17,7 @@ from pytest_wasmer.agreement.judge import EXHAUSTED, UNKNOWN
 from pytest_wasmer.agreement.observe import Observation
 from pytest_wasmer.agreement.verdict import AGREED, Level, nothing_at_hand
 from pytest_wasmer.fixtures import GOLDEN
-from pytest_wasmer.report.agreement import normalizer
+from pytest_wasmer.report.agreement import Normalizer
 from pytest_wasmer.report.table import counted
 from pytest_wasmer.settings import BACKENDS, UPDATE
 
@@ -55,7 +55,7 @@ class Goldens:
         self._config = config
         self._settings = settings
         self._local = local
-        self._normalize = normalizer(config)
+        self._normalize = Normalizer(config)
         #: Files that no test uses, relative to rootdir; all workers of xdist say the same.
         self.unused: list[str] = []
 

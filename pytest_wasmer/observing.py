@@ -103,7 +103,7 @@ class Observing:
         observed = self._recorder.end()
         self._record(None, None)
         if observed is not None and self.membership is not None:
-            self.membership["observed"] = observed.packed()
+            self.membership["observed"] = observed
 
     def check_golden(self, item: pytest.Item) -> None:
         """After a test that passed. Fails it where its golden says something else."""

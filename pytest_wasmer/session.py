@@ -417,10 +417,10 @@ class WasmSession:
     def _run_report(self) -> RunReport | None:
         if not self.settings.report.value or self._is_worker:
             return None
-        from pytest_wasmer.report.agreement import normalizer
+        from pytest_wasmer.report.agreement import Normalizer
         from pytest_wasmer.report.run_report import RunReport
 
-        return RunReport(checking.report_file(self._config, self.settings.report), normalizer(self._config))
+        return RunReport(checking.report_file(self._config, self.settings.report), Normalizer(self._config))
 
     def _write_report(self, report: RunReport) -> str:
         from pytest_wasmer.report.run_report import environment

@@ -12,7 +12,7 @@ from figures.engines import backends, plugged
 from figures.figure import Figure, at_most, compared, in_turns, typical
 from figures.runs import copied, run
 from pytest_wasmer.agreement.local import Local
-from pytest_wasmer.agreement.observe import Recorder
+from pytest_wasmer.agreement.observe import Observation, Recorder
 from pytest_wasmer.wasm.loading import Fresh
 from pytest_wasmer.wasm.module import Loader
 from pytest_wasmer.wasm.source import Source
@@ -90,10 +90,10 @@ def _recorded(recorder: Recorder, connection: Connection, local: Local, add: Cal
     _calls(add)
     observed = recorder.end()
     connection.recorder = None
+    duration = perf_counter() - began
     assert observed is not None
-    observed.packed()
-    local.discard(observed.journal)
-    return perf_counter() - began
+    local.discard(Observation.unpacked(observed).journal)
+    return duration
 
 
 def _end(recorder: Recorder, connection: Connection, memory: object) -> float:
@@ -107,5 +107,5 @@ def _end(recorder: Recorder, connection: Connection, memory: object) -> float:
     duration = perf_counter() - began
     connection.recorder = None
     assert observed is not None
-    assert observed.state
+    assert Observation.unpacked(observed).state
     return duration

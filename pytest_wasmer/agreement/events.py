@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 COMING_IN = frozenset(
     {"new", "make", "use", "call", "map", "read", "write", "get", "set", "size", "grow", "return", "raise"}
 )
+# The same of their texts.
+BEGINNINGS_IN = tuple(f'["{kind}",' for kind in COMING_IN)
 # Where the types of an event stand, if its values may be floats.
 TYPES_AT = {"call": 3, "map": 3, "result": 1, "results": 1, "value": 1, "set": 3, "host": 2, "return": 1}
 REST = "rest"
@@ -72,6 +74,14 @@ json_text = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 def encoded(events: Sequence[Event]) -> str:
     """One line."""
     return json_text(events)
+
+
+def template(kind: str, *words: str, numbers: int, instance: bool = False) -> str:
+    """What gives, with that many numbers put in by %, the text of an event; the first one may be an `instance`."""
+    texts = [json_text(word).replace("%", "%%") for word in (kind, *words)]
+    if instance:
+        texts.insert(1, "%d")
+    return f"[{','.join([*texts, *['%d'] * numbers])}]"
 
 
 def decoded(line: str) -> list[Event]:

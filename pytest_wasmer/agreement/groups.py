@@ -6,7 +6,8 @@ Lives where reports arrive: in the only process, or on the controller of xdist.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pytest_wasmer.agreement.verdict import (
     AGREED,
@@ -19,7 +20,7 @@ from pytest_wasmer.agreement.verdict import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator
     from typing import TypedDict
 
     import pytest
@@ -78,7 +79,7 @@ class Judged(NamedTuple):
 
     group: str
     members: dict[str, str]
-    observed: Mapping[str, Observation]
+    observed: Observed
     verdict: Verdict
     text: str
     location: tuple[str, int | None, str]
@@ -92,6 +93,41 @@ class Judged(NamedTuple):
         return self.level is not None
 
 
+class Normalize(Protocol):
+    """Given a group's id and the events of one member, what is to be compared. See `hookspecs`."""
+
+    @property
+    def changes_nothing(self) -> bool: ...
+
+    def __call__(self, group: str, events: list[Event]) -> list[Event]: ...
+
+
+class Observed(Mapping[str, "Observation"]):
+    """What members let be seen, by variant: unpacked when somebody looks, since most groups agree."""
+
+    def __init__(self, contents: Mapping[str, bytes]) -> None:
+        from pytest_wasmer.agreement.observe import Observation, heading  # of runs on one backend nobody asks for it
+
+        self._contents = contents
+        self._unpacked = Observation.unpacked
+        # What members saw alike is unpacked once.
+        self._known: dict[bytes, Observation] = {}
+        headings = [heading(content) for content in contents.values()]
+        #: Names of journals.
+        self.journals = [journal for _, _, journal, _ in headings if journal]
+        #: Whether all saw the same, to the bit, and nothing speaks against comparing it.
+        self.is_same = len({seen for *_, seen in headings}) == 1 and not any(trouble for _, trouble, *_ in headings)
+
+    def __getitem__(self, variant: str) -> Observation:
+        return self._unpacked(self._contents[variant], self._known)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._contents)
+
+    def __len__(self) -> int:
+        return len(self._contents)
+
+
 class _Group:
     def __init__(self, expected: list[str]) -> None:
         self.expected = expected
@@ -102,12 +138,9 @@ class _Group:
 
 
 class Groups:
-    """All groups of a session. `normalize` is given a group's id and the events of one member.
+    """All groups of a session. `local`: where there are contents and events that did not travel."""
 
-    `local`: where there are contents and events that did not travel.
-    """
-
-    def __init__(self, normalize: Callable[[str, list[Event]], list[Event]], local: Local | None = None) -> None:
+    def __init__(self, normalize: Normalize, local: Local | None = None) -> None:
         self._normalize = normalize
         self._local = local
         self._find = nothing_at_hand if local is None else local.data
@@ -132,8 +165,6 @@ class Groups:
         if len(membership["expected"]) == 1 and not membership["observed"]:
             self._count(name, Verdict(INCOMPARABLE, ALONE), [], "")
             return None
-        from pytest_wasmer.agreement.observe import Observation  # of runs on one backend nobody asks for it
-
         group = self._groups.setdefault(name, _Group(membership["expected"]))
         variant = membership["variant"]
         group.members[variant] = report.nodeid
@@ -148,8 +179,7 @@ class Groups:
         del self._groups[name]
         members = {variant: group.members[variant] for variant in group.expected}
         seen = {variant: group.observed[variant] for variant in group.expected}
-        known: dict[bytes, Observation] = {}  # most saw the same
-        observed = {variant: Observation.unpacked(content, known) for variant, content in seen.items() if content}
+        observed = Observed({variant: content for variant, content in seen.items() if content})
         verdict = self._verdict(name, group, observed, membership)
         text = self._text(verdict, members, membership["level"])
         self._count(name, verdict, list(members.values()), text)
@@ -160,17 +190,15 @@ class Groups:
 
     def done(self, judged: Judged) -> None:
         """Nobody needs the journals of a group any more."""
-        for observation in judged.observed.values():
-            if self._local is not None and observation.journal:
-                self._local.discard(observation.journal)
+        if self._local is not None:
+            for journal in judged.observed.journals:
+                self._local.discard(journal)
 
     def compare(self, judged: Judged, level: Level) -> Verdict:
         """What a group would be judged by another level."""
         return self._judge(judged.group, judged.observed, level)
 
-    def _verdict(
-        self, name: str, group: _Group, observed: Mapping[str, Observation], membership: Membership
-    ) -> Verdict:
+    def _verdict(self, name: str, group: _Group, observed: Observed, membership: Membership) -> Verdict:
         level = membership["level"]
         why_not = self._why_not(group)
         if why_not == ALONE:
@@ -187,7 +215,7 @@ class Groups:
             self._look_behind(membership, observed, strict=level[0])
         return verdict
 
-    def _look_behind(self, membership: Membership, observed: Mapping[str, Observation], *, strict: bool) -> None:
+    def _look_behind(self, membership: Membership, observed: Observed, *, strict: bool) -> None:
         """Whether what a marker leaves out would make a difference."""
         name, exempt = membership["group"], membership["exempt"]
         if exempt and self._judge(name, observed, Level(strict)).kind == AGREED:
@@ -205,8 +233,10 @@ class Groups:
             return "Wasm was asked on some backends only"
         return ""
 
-    def _judge(self, name: str, observed: Mapping[str, Observation], level: Level) -> Verdict:
-        from pytest_wasmer.agreement.judge import judge  # as above
+    def _judge(self, name: str, observed: Observed, level: Level) -> Verdict:
+        if observed.is_same and self._normalize.changes_nothing:
+            return Verdict(AGREED)
+        from pytest_wasmer.agreement.judge import judge  # of the few that need it
 
         whole = self._whole(observed, level)
         normal = {

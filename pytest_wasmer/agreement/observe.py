@@ -13,21 +13,35 @@ import weakref
 import zlib
 from collections import deque
 from itertools import count
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_wasmer.agreement.events import COMING_IN, LONG, REST, data_text, encoded, json_text, without_nan_bits
+from pytest_wasmer.agreement.events import (
+    BEGINNINGS_IN,
+    LONG,
+    REST,
+    data_text,
+    decoded,
+    encoded,
+    json_text,
+    template,
+    without_nan_bits,
+)
 from pytest_wasmer.engines.api import Refused, Trapped
 from pytest_wasmer.runtime.blobs import Blobs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from typing import TypeAlias
 
     from pytest_wasmer.agreement.events import Event
     from pytest_wasmer.agreement.local import Journal, Local
+    from pytest_wasmer.engines.api import Values
     from pytest_wasmer.runtime.connection import Connection
     from pytest_wasmer.wasm.externs import Owner
     from pytest_wasmer.wasm.module import Module
+
+    #: Templates of a call and its result, the instance, the arguments in bits.
+    Begun: TypeAlias = tuple[tuple[str, str], int, Values]
 
 # Events of one test that are told in full, in bytes of their text; the rest is a digest with a checkpoint per CHUNK.
 TOLD = 150_000
@@ -35,7 +49,7 @@ CHUNK = 1024
 CHECKPOINTS = 500
 # The same of what is left at the end.
 STATE = 100_000
-FORMAT = 2
+FORMAT = 3
 # The pasts of instances that are gone stay for so many beginnings more (two a test): when the last test of a module is
 # judged, its instances are gone.
 LINGER = 16
@@ -59,8 +73,6 @@ class Observation(NamedTuple):
     trouble: str
     journal: str = ""
     stride: int = 1
-    #: The events as they are packed, where somebody has it.
-    text: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -69,9 +81,7 @@ class Observation(NamedTuple):
 
     def packed(self) -> bytes:
         """A line that says whose it is, then what was seen: the same bytes for all who saw the same."""
-        variant, events, *seen, journal, stride, text = self
-        head, rest = json_text([FORMAT, variant, journal]), json_text([*seen, stride])[1:]
-        return f"{head}\n".encode() + zlib.compress(f"[{text or json_text(events)},{rest}".encode(), 1)
+        return _packed(json_text(self.events), self)
 
     @classmethod
     def unpacked(cls, content: bytes, known: dict[bytes, Observation] | None = None) -> Observation:
@@ -79,11 +89,8 @@ class Observation(NamedTuple):
 
         `known`: what was unpacked before, whose parts it then shares, and where it is added.
         """
-        head, _, seen = content.partition(b"\n")
+        variant, trouble, journal, seen = heading(content)
         try:
-            version, variant, journal = json.loads(head)
-            if version != FORMAT:
-                raise ValueError(f"an observation of format {version}, not {FORMAT}")
             found = None if known is None else known.get(seen)
             if found is None:
                 found = cls._seen(*json.loads(zlib.decompress(seen)))
@@ -91,21 +98,39 @@ class Observation(NamedTuple):
             raise ValueError(f"no observation: {error}") from None
         if known is not None:
             known[seen] = found
-        return found._replace(variant=variant, journal=journal)
+        return found._replace(variant=variant, trouble=trouble, journal=journal)
 
     @classmethod
-    def _seen(
-        cls, events: list[Any], total: int, checkpoints: list[Any], state: list[Any], trouble: str, stride: int
-    ) -> Observation:
+    def _seen(cls, events: list[Any], total: int, checkpoints: list[Any], state: list[Any], stride: int) -> Observation:
         return cls(
             "",
             [tuple(event) for event in events],
             total,
             [(plain, raw, inputs) for plain, raw, inputs in checkpoints],
             [tuple(event) for event in state],
-            trouble,
+            "",
             stride=stride,
         )
+
+
+def heading(content: bytes) -> tuple[str, str, str, bytes]:
+    """Of what is packed the variant, the trouble, the journal, and the rest. Raises ValueError."""
+    head, _, seen = content.partition(b"\n")
+    try:
+        version, *rest = json.loads(head)
+        if version != FORMAT:
+            raise ValueError(f"an observation of format {version}, not {FORMAT}")
+        variant, trouble, journal = rest
+    except TypeError as error:
+        raise ValueError(f"no observation: {error}") from None
+    return variant, trouble, journal, seen
+
+
+def _packed(events: str, observed: Observation) -> bytes:
+    """With the events as text."""
+    variant, _, *seen, trouble, journal, stride = observed
+    head, rest = json_text([FORMAT, variant, trouble, journal]), json_text([*seen, stride])[1:]
+    return f"{head}\n".encode() + zlib.compress(f"[{events},{rest}".encode(), 1)
 
 
 class Recorder:
@@ -131,9 +156,15 @@ class Recorder:
         self._let_go()
         self.serial += 1
         self._variant = variant
-        self._events: list[Event] = []
-        self._told: list[Event] = []
-        self._told_texts: list[str] = []
+        # Events since the last chunk, as text: nearly always nobody wants anything else. And calls that came after
+        # these, which become text many at a time: between two requests each step costs three times as much.
+        self._lines: list[str] = []
+        self.calls: list[tuple[Begun, Values]] = []
+        #: A call that is under way, and within which nothing was noted yet.
+        self.begun: Begun | None = None
+        # What is told in full: a text per chunk; and event by event without NaN bits.
+        self._told: list[str] = []
+        self._told_plain: list[str] = []
         self._told_size = 0
         self._full = False
         self._count = 0
@@ -142,7 +173,6 @@ class Recorder:
         self._chunks = 0
         self._plain, self._raw = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
         self._inputs = hashlib.blake2b(digest_size=8)
-        self._floats = False
         self._thread = 0
         self._journal: Journal | None = None
         self.trouble = ""
@@ -174,6 +204,9 @@ class Recorder:
         self.note(("make", self._enter(owner), *details))
 
     def _enter(self, owner: Owner) -> int:
+        if self._thread not in (0, owner.thread_id):
+            self.trouble = "several threads called Wasm, in an order that may vary"
+        self._thread = owner.thread_id
         owner.connection.watch("" if self._local is None else self._local.blobs)
         owner.number = owner.number or next(self._numbers)
         index = len(self._seen)
@@ -182,10 +215,46 @@ class Recorder:
         return index
 
     def note(self, event: Event) -> None:
-        events = self._events
-        events.append(event)
-        if len(events) >= CHUNK:
+        self.line(json_text(event))
+
+    def line(self, text: str) -> None:
+        """An event, as text: of a `template` with numbers in it."""
+        if self.calls or self.begun is not None:
+            self.spell_out()
+        lines = self._lines
+        lines.append(text)
+        if len(lines) >= CHUNK:
             self._flush()
+
+    def returned(self, begun: Begun, values: Values) -> None:
+        """The call that was begun so has returned, and other events came before that."""
+        (_, result), _, _ = begun
+        self.line(result % tuple(values))
+
+    def spell_out(self) -> None:
+        """Calls as text."""
+        lines = self._lines
+        texts: list[str] = []
+        numbers: list[int] = []
+        for (these, index, bits), values in self.calls:
+            texts += these
+            numbers += index, *bits, *values
+        self.calls.clear()
+        if self.begun is not None:
+            (call, _), index, bits = self.begun
+            texts.append(call)
+            numbers += index, *bits
+            self.begun = None
+        if texts:
+            lines += ("\n".join(texts) % (*numbers,)).split("\n")
+        while len(lines) >= CHUNK:
+            self._lines = lines[:CHUNK]
+            self._flush()
+            lines = lines[CHUNK:]
+        self._lines = lines
+
+    # For objects whose events differ in numbers only: to put them together takes a fifth of the time.
+    template = staticmethod(template)
 
     def accessed(self, kind: str, owner: Owner, name: str, offset: int, data: bytes) -> None:
         """Python read or wrote a memory."""
@@ -209,54 +278,54 @@ class Recorder:
             self.note(("raised", type(failure).__name__))
 
     def _flush(self) -> None:
-        events, self._events = self._events, []
-        thread = get_ident()
-        if self._thread not in (0, thread):
-            self.trouble = "several threads called Wasm, in an order that may vary"
-        self._thread = thread
-        if not events:
+        lines, self._lines = self._lines, []
+        if not lines:
             return
-        self._count += len(events)
-        text = encoded(events)
-        self._write_down(text)
+        self._count += len(lines)
+        text = ",".join(lines)
         # Members must part with what is told at the same event, whatever the bits of their NaNs.
-        plain, plain_text = events, text
+        plain, plain_text = lines, text
         if "f32" in text or "f64" in text:  # or something is called so
-            self._floats = True
-            plain = [without_nan_bits(event) for event in events]
-            plain_text = encoded(plain)
-        size = len(plain_text)
+            events = decoded(f"[{text}]")
+            canonical = [without_nan_bits(event) for event in events]
+            if canonical != events:
+                plain = [*map(json_text, canonical)]
+                plain_text = ",".join(plain)
+        size = len(plain_text) + len("[]")
         if not self._full and self._told_size + size <= TOLD:
-            self._told += events
-            self._told_texts.append(text[1:-1])
+            self._told.append(text)
+            self._told_plain += plain
             self._told_size += size
             return
         if not self._full:
             self._full = True
-            told = [without_nan_bits(event) for event in self._told] if self._floats else self._told
-            self._sum(f"[{','.join(self._told_texts)}]", told, encoded(told))
-        self._sum(text, plain, plain_text)
+            self._sum(self._told, self._told_plain)
+            self._write_down()
+        self._sum([text], plain)
+        if self._journal is not None:
+            self._journal.add(f"[{text}]")
         self._chunks += 1
-        if self._chunks % self._stride == 0 or len(events) < CHUNK:
+        if self._chunks % self._stride == 0 or len(lines) < CHUNK:
             self._checkpoints.append((self._plain.hexdigest(), self._raw.hexdigest(), self._inputs.hexdigest()))
         if len(self._checkpoints) > CHECKPOINTS:
             self._checkpoints = self._checkpoints[1::2]
             self._stride *= 2
 
-    def _sum(self, text: str, plain: Sequence[Event], plain_text: str) -> None:
+    def _sum(self, texts: Sequence[str], plain: Sequence[str]) -> None:
         """Into the digests that go over all events: as they are, and without the bits of NaNs."""
-        self._raw.update(text.encode())
-        self._plain.update(plain_text.encode())
+        self._raw.update(_list(texts))
+        self._plain.update(_list(plain))
         self._sum_inputs(plain)
 
-    def _sum_inputs(self, plain: Sequence[Event]) -> None:
-        self._inputs.update(encoded([event for event in plain if event[0] in COMING_IN]).encode())
+    def _sum_inputs(self, plain: Sequence[str]) -> None:
+        self._inputs.update(_list([line for line in plain if line.startswith(BEGINNINGS_IN)]))
 
-    def _write_down(self, text: str) -> None:
+    def _write_down(self) -> None:
+        """Begin the journal with what is told."""
         if self._local is not None:
-            if self._journal is None:
-                self._journal = self._local.journal(self._name)
-            self._journal.add(text)
+            self._journal = self._local.journal(self._name)
+            for text in self._told:
+                self._journal.add(f"[{text}]")
 
     @property
     def _name(self) -> str:
@@ -265,26 +334,34 @@ class Recorder:
 
     # The end
 
-    def end(self) -> Observation | None:
-        """What was seen since `begin`; None if nothing was."""
-        if not self._seen and not self._events and not self._count:
+    def end(self) -> bytes | None:
+        """The `Observation` of what was seen since `begin`, packed; None if nothing was."""
+        self.spell_out()
+        if not self._seen and not self._lines and not self._count:
             return None
         state = [] if self.trouble else self._state()
-        journal = self._pass_on(state)
-        told = self._told, self._count, self._checkpoints, _shortened(state)
-        text = f"[{','.join(self._told_texts)}]"
-        observed = Observation(self._variant, *told, self.trouble, journal, self._stride, text)
+        shortened = _shortened(state)
+        journal = self._pass_on(state, whole=shortened is state)
+        events = f"[{','.join(self._told)}]"
+        seen = self._count, self._checkpoints, shortened
+        observed = Observation(self._variant, [], *seen, self.trouble, journal, self._stride)
         self.begin("")
-        return observed
+        return _packed(events, observed)
 
-    def _pass_on(self, state: Sequence[Event] = ()) -> str:
-        """What was done in this test becomes the past of its instances. The name of its journal, if there is one."""
+    def _pass_on(self, state: Sequence[Event] = (), *, whole: bool = True) -> str:
+        """What was done in this test becomes the past of its instances. The name of its journal.
+
+        "" where there is none, as nobody needs it: all is told, and these instances have no past and no future.
+        """
+        self.spell_out()
         self._flush()
+        living = [owner for owner in (seen.owner() for seen in self._seen) if owner is not None]
+        if self._journal is None and (living or not whole or any(seen.past for seen in self._seen)):
+            self._write_down()
         name = self._close_journal(state)
         held = f"past-{name}"
-        living = [owner for owner in (seen.owner() for seen in self._seen) if owner is not None]
         if living and not self._full:
-            self._sum_inputs([without_nan_bits(event) for event in self._told] if self._floats else self._told)
+            self._sum_inputs(self._told_plain)
         if living and name and self._local is not None and self._local.hold(name, held):
             self._held[held] = [weakref.ref(owner) for owner in living]
             for owner in living:
@@ -333,6 +410,11 @@ class Recorder:
         names = self._seen[index].names
         lines = [line.split(":") for line in state.split(";")] if state else []
         return [("state", index, names[int(place)] if names else "", *rest) for place, *rest in lines]
+
+
+def _list(texts: Iterable[str]) -> bytes:
+    """As `encoded` would have it."""
+    return f"[{','.join(texts)}]".encode()
 
 
 def _shortened(state: list[Event]) -> list[Event]:

@@ -26,15 +26,21 @@ REMEMBERED = "wasmer/divergences"
 REASONS_SHOWN = 10
 
 
-def normalizer(config: pytest.Config) -> Callable[[str, list[Event]], list[Event]]:
+class Normalizer:
     """What the hook makes of events of a group."""
 
-    def normalize(group: str, events: list[Event]) -> list[Event]:
-        for normalized in config.hook.pytest_wasmer_normalize(group=group, events=events):
+    def __init__(self, config: pytest.Config) -> None:
+        self._hook = config.hook.pytest_wasmer_normalize
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether nobody implements the hook; a conftest.py that is found later may."""
+        return not self._hook.get_hookimpls()
+
+    def __call__(self, group: str, events: list[Event]) -> list[Event]:
+        for normalized in self._hook(group=group, events=events):
             events = normalized
         return events
-
-    return normalize
 
 
 class Agreement:
@@ -46,7 +52,7 @@ class Agreement:
         self._config = config
         self._update = update
         self._bundles = bundles
-        self._groups = Groups(normalizer(config), local)
+        self._groups = Groups(Normalizer(config), local)
 
     def add(self, report: pytest.TestReport, membership: Membership, *, failed: bool) -> None:
         """Take note of a test's last report, and say what became of the group that it completes."""

@@ -1,6 +1,7 @@
 """Bytes that only failures need, kept in local files for as long as the session lasts, and found by their digest.
 
     <folder>/<process>-<number>.blobs       records: digest, length, content
+             <process>.lock                 held while that process has yet to write what it was given
 
 Each process appends to a file of its own. Of what it wrote it keeps the last `LIMIT` bytes at least: who looks for
 something older does not find it. Engine processes import this module.
@@ -9,7 +10,13 @@ something older does not find it. Engine processes import this module.
 from __future__ import annotations
 
 import os
+import time
 from struct import Struct
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +24,11 @@ if TYPE_CHECKING:
 
 LIMIT = 128 << 20
 SUFFIX = ".blobs"
+LOCK = ".lock"
+# Bytes that may wait to be written.
+DUE_LIMIT = 16 << 20
+# Seconds that readers wait for whoever has something to write; less for one that was stopped than for ever.
+PATIENCE = 10.0
 DIGEST = 12
 HEAD = Struct(f"<{DIGEST}sI")
 
@@ -29,18 +41,62 @@ def digest_of(content: bytes) -> str:
 
 
 class Blobs:
-    """What this process keeps in a folder. Where that cannot be written, nothing is kept."""
+    """What this process keeps in a folder. Where that cannot be written, nothing is kept.
 
-    def __init__(self, folder: str) -> None:
+    With `later`, `write_due` writes it: until then readers in other processes wait. Not where files cannot be locked.
+    """
+
+    def __init__(self, folder: str, *, later: bool = False) -> None:
         self._folder = folder
         self._number = 0
         self._file = -1
         self._size = 0
         self._kept: set[str] = set()
+        self._lock = self._make_lock() if later else -1
+        self._due: list[tuple[str, bytes]] = []
+        self._due_size = 0
 
     def keep(self, digest: str, content: bytes) -> None:
         """Append it, unless it is there."""
-        if digest in self._kept or not self._open():
+        if digest in self._kept:
+            return
+        if self._may_wait():
+            self._kept.add(digest)
+            self._due.append((digest, content))
+            self._due_size += len(content)
+        else:
+            self._write(digest, content)
+
+    def write_due(self) -> None:
+        """What `keep` was given and had no time for."""
+        if not self._due:
+            return
+        for digest, content in self._due:
+            self._write(digest, content)
+        self._due, self._due_size = [], 0
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _make_lock(self) -> int:
+        if fcntl is None:
+            return -1
+        try:
+            return os.open(os.path.join(self._folder, f"{os.getpid()}{LOCK}"), os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError:
+            return -1
+
+    def _may_wait(self) -> bool:
+        """Whether readers know that there is something to wait for."""
+        if self._lock < 0 or self._due_size > DUE_LIMIT:
+            return False
+        if not self._due:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # somebody reads, or this file system cannot lock
+                return False
+        return True
+
+    def _write(self, digest: str, content: bytes) -> None:
+        if not self._open():
             return
         self._kept.add(digest)
         record = HEAD.pack(bytes.fromhex(digest), len(content)), content
@@ -83,6 +139,9 @@ def find(folder: str, wanted: Iterable[str]) -> dict[str, bytes]:
     missing = {bytes.fromhex(digest) for digest in wanted}
     found: dict[str, bytes] = {}
     try:
+        for name in os.listdir(folder):
+            if name.endswith(LOCK):
+                _wait_for(os.path.join(folder, name))
         names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
     except OSError:
         return found
@@ -101,3 +160,22 @@ def find(folder: str, wanted: Iterable[str]) -> dict[str, bytes]:
         except OSError:
             continue
     return found
+
+
+def _wait_for(lock: str) -> None:
+    """Until nobody holds it who has something to write."""
+    end = time.monotonic() + PATIENCE
+    try:
+        with open(lock, "rb") as file:
+            while not _is_free(file.fileno()) and time.monotonic() < end:
+                time.sleep(0.001)
+    except OSError:  # it is gone, or this file system cannot lock: then nobody does
+        return
+
+
+def _is_free(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

@@ -30,7 +30,7 @@ class Server:
 
     def __init__(self, frames: wire.Frames, reference: str, argument: str) -> None:
         self._frames = frames
-        self._executor = Executor(make_engine(reference, argument), self._make_host)
+        self._executor = Executor(make_engine(reference, argument), self._make_host, finishes=True)
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
         # By handle, as it comes: what answers a body, and what answers a whole frame of that size.
         self._calls: dict[bytes, Callable[[bytes], bytes]] = {}
@@ -70,6 +70,7 @@ class Server:
             self._calls.clear()
             self._quick.clear()
             self._executor.release(*wire.BY_CODE[op].arguments.unpack(body))
+            self._executor.finish()
             return
         outer, self._sequence = self._sequence, sequence
         try:
@@ -80,6 +81,7 @@ class Server:
             outcome, _, answer = self._failed(error, sequence)
         self._sequence = outer
         self._frames.write(outcome, sequence, answer)
+        self._executor.finish()
 
     def _failed(self, error: BaseException, sequence: int) -> tuple[int, int, bytes]:
         """The frame that says so."""

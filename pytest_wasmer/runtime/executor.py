@@ -54,12 +54,14 @@ class Record:
 class Executor:
     """Handles, and the operations on them. `make_host(number, type)` gives what calls a host function.
 
-    Operations raise `Trapped`, `Refused`, `OutOfBounds` and `HostRaised` (see `engines.api`).
+    Operations raise `Trapped`, `Refused`, `OutOfBounds` and `HostRaised` (see `engines.api`). With `finishes`, whoever
+    has sent an answer calls `finish` then.
     """
 
-    def __init__(self, engine: Engine, make_host: MakeHost) -> None:
+    def __init__(self, engine: Engine, make_host: MakeHost, *, finishes: bool = False) -> None:
         self._engine = engine
         self._make_host = make_host
+        self._finishes = finishes
         self._next = 1
         self._natives: dict[int, Native] = {}
         self._types: dict[int, ExternType] = {}
@@ -209,7 +211,12 @@ class Executor:
     def watch(self, folder: str) -> None:
         """From now on what is released leaves its state behind; and memories their pages, if there is a folder."""
         self._left = {}
-        self._blobs = Blobs(folder) if folder else None
+        self._blobs = Blobs(folder, later=self._finishes) if folder else None
+
+    def finish(self) -> None:
+        """Do what no answer had to wait for."""
+        if self._blobs is not None:
+            self._blobs.write_due()
 
     def states(self, handles: Iterable[int]) -> list[str]:
         """The state of instances, memories and globals now, or when they were released since the last time.

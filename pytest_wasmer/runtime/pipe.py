@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Rows of one message of `map`: few enough that they fit in a message also if each is a trap with a long text.
 MAP_ROWS = 1 << 15
 LOCK_WAIT = 0.05
+# Seconds that an engine process may take to write down what a test has left behind, at the end of the session.
+FINISH_LIMIT = 1.0
 # What compilers and this plugin work at, rather than guests.
 OWN_WORK = ("convert", "compile", "store", "reload", "load", "serialize", "deserialize", "states", "digest")
 # What decoding raises on bytes that are not what they should be.
@@ -43,6 +45,8 @@ class PipeConnection(Connection):
         self._sequence = 0
         # What that was when it last settled.
         self._settled = -1
+        # What that was when it was last given something to write down after its answer.
+        self._finishing = -1
         self._codecs: dict[tuple[str, ...], wire.ValuesCodec] = {}
         self._lock = Lock()
         self._owner: int | None = None
@@ -85,6 +89,12 @@ class PipeConnection(Connection):
             self._makes = False
             if bounded:  # anew: what is left of it is not the guest's
                 self._process.bound(self._memory)
+
+    def states(self, handles: Sequence[int], about: str) -> list[str]:
+        __tracebackhide__ = True
+        states = super().states(handles, about)
+        self._finishing = self._sequence
+        return states
 
     def read(self, memory: int, offset: int, length: int, about: str) -> bytes:
         """Its answer is the one whose length follows from the request alone."""
@@ -406,9 +416,11 @@ class PipeConnection(Connection):
         return self._process.take_output()
 
     def close(self) -> None:
+        patience = 0.0
         if self.lost is None:
             self.lost = EngineLost(self.backend, "the session has ended", "nothing")
-        self._process.close()
+            patience = FINISH_LIMIT if self._finishing == self._sequence else 0.0
+        self._process.close(patience)
 
 
 # Python frames from which on it is worth a look whether there is room for a request.

@@ -162,7 +162,13 @@ class EngineProcess:
         self.process.kill()
         self.process.wait()
 
-    def close(self) -> None:
+    def close(self, patience: float = 0.0) -> None:
+        """End it: after so many seconds, if it has not finished what it is at."""
+        if patience and self._close.alive:
+            for end in self._ends:
+                end.close()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience)
         self._close()
 
     def forget(self) -> None:
@@ -185,7 +191,7 @@ def _end(
         with suppress(OSError):
             end.close()
     _close(lifeline)
-    process.kill()  # it has nothing to finish
+    process.kill()
     process.wait()
     capture.close()
     _remove(scratch)

@@ -16,6 +16,12 @@ from pytest_wasmer.wasm.values import Converter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pytest_wasmer.agreement.observe import Recorder
+
+
+# Of which a recorder makes text at once.
+CALLS = 4096
+
 
 class Function(Extern[FunctionType]):
     """An exported function; call it with Python values, see `type`."""
@@ -30,6 +36,8 @@ class Function(Extern[FunctionType]):
         self._to_bits = self._params.to_bits
         self._native = owner.connection.caller(handle, params, results, f"call of {self._about}")
         self._types = ",".join(params), ",".join(results)
+        # What a recorder takes down of calls and of results.
+        self._templates: tuple[str, str] | None = None
         self._plain_result = len(results) == 1 and not self._results._floats
 
     def __call__(self, *arguments: Any, **keywords: object) -> Any:
@@ -48,7 +56,7 @@ class Function(Extern[FunctionType]):
             serial, index = self._owner.seen
             if serial != recorder.serial:
                 index = recorder.index(self._owner)
-            recorder.note(("call", index, self.name, self._types[0], *bits))
+            begun = recorder.begun = self._templates or self._make_templates(recorder), index, bits
         try:
             values = self._native(bits)
         except BaseException as failure:
@@ -59,9 +67,22 @@ class Function(Extern[FunctionType]):
                 raise
         else:
             if recorder is not None:
-                recorder.note(("result", self._types[1], *values))
+                if recorder.begun is begun:
+                    recorder.begun = None
+                    calls = recorder.calls
+                    calls.append((begun, values))
+                    if len(calls) >= CALLS:
+                        recorder.spell_out()
+                else:
+                    recorder.returned(begun, values)
             return values[0] if self._plain_result else self._python(values)
         raise error
+
+    def _make_templates(self, recorder: Recorder) -> tuple[str, str]:
+        params, results = self._types
+        call = recorder.template("call", self.name, params, numbers=len(self.type.params), instance=True)
+        self._templates = call, recorder.template("result", results, numbers=len(self.type.results))
+        return self._templates
 
     def _error(self, failure: BaseException) -> BaseException:
         if isinstance(failure, Trapped):

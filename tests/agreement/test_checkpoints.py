@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer.agreement import observe
+from pytest_wasmer.agreement.events import encoded
 from pytest_wasmer.agreement.judge import judge
 from pytest_wasmer.agreement.observe import Observation, Recorder
 from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, INCOMPARABLE, Level
@@ -37,10 +38,11 @@ def observed(variant: str, types: str = "f32", results: dict[int, int] | None = 
         ]
         for event in events:
             recorder.note(event)
-    seen = recorder.end()
-    assert seen is not None
+    content = recorder.end()
+    assert content is not None
+    seen = Observation.unpacked(content)
     assert len(seen.events) < 2 * EARLY + 100 < seen.total
-    return Observation.unpacked(seen.packed())
+    return seen
 
 
 def verdicts(one: Observation, other: Observation) -> tuple[str, str]:
@@ -87,3 +89,12 @@ def test_members_that_saw_the_same_share_what_is_unpacked() -> None:
     assert len(known) == 2
     assert a.events is b.events
     assert (a.events, a.checkpoints == c.checkpoints) == (c.events, False)
+
+
+@pytest.mark.parametrize("name", ["f", "100%", "%d", 'a"b\\', "ünï\n", "f32"])
+@pytest.mark.parametrize("bits", [(), (0, 1 << 127), (NAN,)])
+def test_templates_give_what_events_would(name: str, bits: tuple[int, ...]) -> None:
+    types = ",".join("f32" for _ in bits)
+    call = Recorder.template("call", name, types, numbers=len(bits), instance=True) % (7, *bits)
+    result = Recorder.template("result", types, numbers=len(bits)) % bits
+    assert f"[{call},{result}]" == encoded([("call", 7, name, types, *bits), ("result", types, *bits)])

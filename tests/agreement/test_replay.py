@@ -84,7 +84,7 @@ def taken_down(connection: Connection, test: Callable[[Connection], None]) -> Re
     connection.recorder = None
     observed = recorder.end()
     assert observed is not None
-    travelled = Observation.unpacked(observed.packed())
+    travelled = Observation.unpacked(observed)
     _, found = recorded({connection.backend: travelled}, Verdict(AGREED), Level(), lambda _: local)
     local.remove()
     assert not found.cut

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_wasmer.agreement.observe import CHECKPOINTS, Recorder
+from pytest_wasmer.agreement import observe
+from pytest_wasmer.agreement.observe import CHECKPOINTS, Observation, Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,7 +214,12 @@ def test_a_test_that_is_not_deterministic_is_a_warning_and_an_error_under_strict
     strict.stdout.fnmatch_lines([f"the test itself is not deterministic, an error under strict: {said}"])
 
 
-def test_local_files_go_with_the_session(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("told", "left"), [(observe.TOLD, 0), (10, 2)], ids=["short", "long"])
+def test_local_files_go_with_the_session(
+    fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, told: int, left: int
+) -> None:
+    """What travels whole has none; what does not, until its group is judged."""
+    monkeypatch.setattr(observe, "TOLD", told)
     monkeypatch.setenv("TMPDIR", str(fakes.path))
     monkeypatch.setattr("tempfile.tempdir", None)
     fakes.makepyfile(
@@ -226,8 +232,8 @@ def test_local_files_go_with_the_session(fakes: pytest.Pytester, monkeypatch: py
         test_f(wasm_instance)
         if (wasm_backend, n) == ("fake-c", 19):
             journals = [*Path(tempfile.gettempdir()).glob("pytest-wasmer-*/journals/*")]
-            assert len(journals) == 2, journals
-"""
+            assert len(journals) == """
+        + f"{left}, journals\n"
     )
     fakes.runpytest(ALL).assert_outcomes(passed=63)
     assert [path.name for path in fakes.path.glob("pytest-wasmer-*")] == []
@@ -261,8 +267,9 @@ def test_hundreds_of_thousands_of_events_travel_as_a_few_digests() -> None:
     for number in range(300_000):
         recorder.note(("call", 0, "f", "i32", number))
         recorder.note(("result", "i32", number))
-    observed = recorder.end()
-    assert observed is not None
+    content = recorder.end()
+    assert content is not None
+    observed = Observation.unpacked(content)
     assert observed.total == 600_000
     assert CHECKPOINTS // 2 <= len(observed.checkpoints) <= CHECKPOINTS + 1
-    assert len(observed.packed()) < 100_000
+    assert len(content) < 100_000

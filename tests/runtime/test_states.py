@@ -100,5 +100,5 @@ def test_what_is_kept_of_pages(fake: Connection, tmp_path: Path) -> None:
     for which in (0, 1, 0):
         memories.fill(which, 2, b"x" * PAGE)
         memories.check()
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.blobs")
     assert file.read_bytes().count(b"x" * PAGE) == 1

@@ -116,7 +116,7 @@ def test_result_comes_back(name: str) -> None:
 
 def test_operations_are_the_executors_methods() -> None:
     """With as many arguments each."""
-    own = {"type_of", "caller", "call", "map", "version"}
+    own = {"type_of", "caller", "call", "map", "version", "finish"}
     public = {name for name in vars(Executor) if not name.startswith("_")} - own
     assert public == set(wire.OPERATIONS)
     for name in wire.OPERATIONS:

@@ -113,14 +113,17 @@ class Stage:
         source = Source(f"module {identity.removeprefix('wat:')[:12]}", wasm, None)
         return self._loader.load(variant, partial(self._connect, variant), source, strategy)
 
-    def _whole(self, observed: Observation | None) -> Observation | None:
+    def _whole(self, content: bytes | None) -> Observation | None:
         """All of it, however much."""
-        if observed is None:
+        if content is None:
             return None
+        observed = Observation.unpacked(content)
+        if not observed.journal:
+            return observed
         told = self._local.told(observed.journal)
         self._local.discard(observed.journal)
         if told is None or not told.whole:
-            return Observation.unpacked(observed.packed())  # of the same types as what comes from a journal
+            return observed
         return observed._replace(events=told.events, checkpoints=[], state=told.state)
 
 

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_wasmer.agreement.local import Local
-from pytest_wasmer.agreement.observe import Recorder
+from pytest_wasmer.agreement.observe import Observation, Recorder
 from pytest_wasmer.agreement.steps import Call, Write, run
 from pytest_wasmer.edges import many_edges
 from pytest_wasmer.engines.api import Refused
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeVar
 
-    from pytest_wasmer.agreement.observe import Observation
     from pytest_wasmer.agreement.steps import Step
     from pytest_wasmer.engines.api import Values
     from pytest_wasmer.wasm.instance import Instance
@@ -152,7 +151,8 @@ class Lane:
         finally:
             connection.recorder = None
         try:
-            return Replay(recorder.end())
+            content = recorder.end()
+            return Replay(None if content is None else Observation.unpacked(content))
         except EngineLost as loss:
             return Replay(None, loss.cause, self.late)
 
