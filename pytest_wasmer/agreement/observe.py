@@ -365,7 +365,7 @@ class Recorder:
         if living and name and self._local is not None and self._local.hold(name, held):
             self._held[held] = [weakref.ref(owner) for owner in living]
             for owner in living:
-                owner.past.append(held)
+                owner.past = [held]
         for owner in living:
             before = owner.history.encode()
             owner.history = hashlib.blake2b(before + self._inputs.digest(), digest_size=8).hexdigest()

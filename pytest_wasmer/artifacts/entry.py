@@ -42,6 +42,7 @@ SEAL = "seal {}\n"
 COMPILED_SIZE = len(COMPILED.format(0, JOINT[0], 0))
 SEAL_SIZE = len(SEAL.format("0" * 64))
 TEMPORARY = ".tmp"
+_BINARY = getattr(os, "O_BINARY", 0)
 
 
 class Absent(Exception):
@@ -56,12 +57,15 @@ def read(path: str, head: bytes, key: bytes) -> Stored:
     """The artifact of a whole entry, sealed by `key` for this head. Raises `Absent`, `Broken`."""
     lines_size = len(head) + COMPILED_SIZE + SEAL_SIZE
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            lines = file.read(lines_size)
+        descriptor = os.open(path, os.O_RDONLY | _BINARY)
+        try:
+            size = os.fstat(descriptor).st_size
+            lines = _read_all(descriptor, lines_size)
             digits = lines[-SEAL_SIZE - 15 : -SEAL_SIZE - 7]
-            described = _read_all(file, int(digits) if digits.isdigit() else 0)
-            artifact = _read_all(file, size - lines_size - len(described))
+            described = _read_all(descriptor, int(digits) if digits.isdigit() else 0)
+            artifact = _read_all(descriptor, size - lines_size - len(described))
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise Absent from None
     except OSError as error:
@@ -75,11 +79,11 @@ def read(path: str, head: bytes, key: bytes) -> Stored:
     return (artifact, float(words[2]), words[4] == f"{JOINT[0]},", described)  # type: ignore[return-value]
 
 
-def _read_all(file: object, size: int) -> bytes:
+def _read_all(descriptor: int, size: int) -> bytes:
     """One read where possible: artifacts have megabytes."""
     parts = []
     while size > 0:
-        part = file.read(size)  # type: ignore[attr-defined]
+        part = os.read(descriptor, size)
         if not part:
             break
         parts.append(part)
@@ -96,7 +100,7 @@ def write(
     folder, name = os.path.split(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     temporary = os.path.join(folder, f".{name[:20]}-{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
     try:
         try:
             for part in (lines, artifact):
@@ -120,7 +124,7 @@ def reread(path: str, lines: bytes, artifact: bytes) -> bytes:
     """The artifact as it is in the file that was just written. Raises OSError; `Broken` if it is gone or changed."""
     try:
         with open(path, "rb", buffering=0) as file:
-            found, again = file.read(len(lines)), _read_all(file, len(artifact) + 1)
+            found, again = file.read(len(lines)), _read_all(file.fileno(), len(artifact) + 1)
     except FileNotFoundError:
         raise Broken("it is gone") from None
     if (found, again) != (lines, artifact):

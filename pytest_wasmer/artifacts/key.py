@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_wasmer.artifacts.entry import TITLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_wasmer.engines.registry import Availability
 
 SCHEMA = "2"
+# As long as a digest.
+BLANK = "?" * 64
 
 # The features that Wasmer 2.1 knows, as Linux calls them (lib/compiler/src/target.rs: CpuFeature). An artifact for
 # this machine uses all it has.
@@ -41,8 +45,23 @@ class Parts(NamedTuple):
 
     def key(self) -> str:
         """SHA-256 over the parts in this order, each after its length (8 bytes, little-endian), in hex."""
+        return hashlib.sha256(self._packed()).hexdigest()
+
+    def _packed(self) -> bytes:
         contents = [part.encode() for part in self]
-        return hashlib.sha256(b"".join([len(text).to_bytes(8, "little") + text for text in contents])).hexdigest()
+        return b"".join([len(text).to_bytes(8, "little") + text for text in contents])
+
+    def of_modules(self) -> Callable[[str], tuple[str, bytes]]:
+        """What gives key and head with the digest of a module instead of this one's: all else is put together once."""
+        blank = self._replace(module=BLANK)
+        packed, _, packed_end = blank._packed().partition(BLANK.encode())
+        head, _, head_end = blank.head().partition(BLANK.encode())
+
+        def of_module(digest: str) -> tuple[str, bytes]:
+            module = digest.encode()
+            return hashlib.sha256(packed + module + packed_end).hexdigest(), head + module + head_end
+
+        return of_module
 
     def head(self) -> bytes:
         """The first lines of an entry: readable, and unlike those of any other parts."""

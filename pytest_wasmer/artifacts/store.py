@@ -85,8 +85,10 @@ class Store:
         self._place = str(self._top)
 
     def place(self, parts: Parts) -> Place:
-        path = os.path.join(self._place, parts.module[:16], f"{parts.key()}{ARTIFACT}")
-        return Place(path, parts.head(), self._seal)
+        return self.place_of(parts.module, parts.key(), parts.head())
+
+    def place_of(self, module: str, key: str, head: bytes) -> Place:
+        return Place(os.path.join(self._place, module[:16], f"{key}{ARTIFACT}"), head, self._seal)
 
     @contextmanager
     def lock(self, place: Place) -> Iterator[None]:
@@ -256,13 +258,13 @@ class Shelf:
 
     def __init__(self, store: Store, parts: Parts, refreshed: float | None = None) -> None:
         self.store = store
-        self._parts = parts
+        self._of_module = parts.of_modules()
         self._refreshed = refreshed
         #: Paths of the entries that this process used.
         self.used: set[str] = set()
 
     def place(self, digest: str) -> Place:
-        return self.store.place(self._parts._replace(module=digest))
+        return self.store.place_of(digest, *self._of_module(digest))
 
     def is_wanted(self, place: Place) -> bool:
         """Whether there is an entry, made in this run if older ones are not to be used."""

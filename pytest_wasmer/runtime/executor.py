@@ -70,6 +70,8 @@ class Executor:
         self._record_of: dict[int, Record] = {}
         self._callers: dict[int, Callable[[Values], Values]] = {}
         self._mappers: dict[int, Callable[[Iterable[Values]], list[Values | Trapped]]] = {}
+        # Stored artifacts that were loaded, which is yet to be noted there.
+        self._used: list[str] = []
         # What released instances left behind, once somebody watches.
         self._left: dict[int, str] | None = None
         # Where the pages of memories are kept that tests leave behind.
@@ -105,7 +107,9 @@ class Executor:
             raise Refused("absent", path) from None
         except (entry.Broken, Refused) as error:
             raise Refused("broken", str(error)) from None
-        entry.note_use(path)
+        self._used.append(path)
+        if not self._finishes:
+            self.finish()
         return handle, seconds, described
 
     def store(self, path: str, head: bytes, seal: bytes, wasm: bytes) -> tuple[int, float, str, Description]:
@@ -215,6 +219,8 @@ class Executor:
 
     def finish(self) -> None:
         """Do what no answer had to wait for."""
+        while self._used:
+            entry.note_use(self._used.pop())
         if self._blobs is not None:
             self._blobs.write_due()
 

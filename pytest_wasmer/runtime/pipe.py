@@ -204,6 +204,7 @@ class PipeConnection(Connection):
             sequence = self._sequence = (self._sequence + 1) & 0xFFFFFFFF
             due = self._release_frame() if self.releases and not self.hosts.depth else b""
             self._frames.write(op, sequence, body, due)
+            self._frames.linger_asked()
             value, failure = self._conclude(sequence, unpack)
             if failure is None:
                 return value

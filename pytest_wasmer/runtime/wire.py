@@ -93,6 +93,8 @@ class Frames:
         self.linger = Linger(look, LOOKS)
         #: Once woken up.
         self.linger_awake = Linger(look, LOOKS_AWAKE)
+        #: While what is no call is worked at.
+        self.linger_asked = Linger(look, LOOKS_AWAKE)
 
     def write(self, op: int, sequence: int, body: bytes, before: bytes = b"") -> None:
         """One frame, after the bytes of whole frames in `before`."""

@@ -107,6 +107,8 @@ def custom_sections(wasm: bytes, name: str) -> dict[str, tuple[bytes, ...]]:
 def _leb128(wasm: bytes, offset: int, name: str) -> tuple[int, int]:
     """An unsigned LEB128 of at most 32 bits, and the offset behind it."""
     __tracebackhide__ = True
+    if offset < len(wasm) and wasm[offset] < 0x80:
+        return wasm[offset], offset + 1
     value = 0
     for index in range(5):
         if offset + index >= len(wasm):

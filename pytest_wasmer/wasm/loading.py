@@ -136,6 +136,7 @@ class Reloaded:
         shelf = self._shelf_of(connection.backend)
         if shelf is None:
             return self._compiled(connection, wasm, name, None, None)
+        connection.wake()
         place = shelf.place(digest)
         loaded = self._stored(connection, name, shelf, place, last=False)
         if loaded is None:

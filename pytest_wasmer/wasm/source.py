@@ -44,7 +44,8 @@ def read(source: SourceLike, asking: Path, rootdir: Path) -> Source:
     if isinstance(source, str) and source.lstrip().startswith(("(", ";;")):
         return Source("<WAT text>", None, source)
     if isinstance(source, (str, os.PathLike)):
-        return _file(find("module", Path(source), asking, rootdir), rootdir)
+        path = source if isinstance(source, Path) else Path(source)
+        return _file(find("module", path, asking, rootdir), rootdir)
     raise TypeError(f"a source is a path, bytes, or WAT text, not {type(source).__name__}")
 
 
