@@ -26,8 +26,9 @@ BODY_LIMIT = 1 << 28
 CHUNK = 1 << 16
 # What POSIX promises to be the least.
 PIPE_BUF = 512
-# How often to look for what is about to come (0.7 us each): an answer or the next call; the first call of a test.
-LOOKS, LOOKS_AWAKE = 100, 500
+# How often to look for what is about to come (0.7 us each): an answer or the next call; the first call of a test; the
+# answer to what is no call.
+LOOKS, LOOKS_AWAKE, LOOKS_ASKED = 100, 500, 1500
 # How many times not to, where that was in vain.
 PAUSE = 50
 # A frame that has begun must go on within this time, in seconds.
@@ -94,7 +95,7 @@ class Frames:
         #: Once woken up.
         self.linger_awake = Linger(look, LOOKS_AWAKE)
         #: While what is no call is worked at.
-        self.linger_asked = Linger(look, LOOKS_AWAKE)
+        self.linger_asked = Linger(look, LOOKS_ASKED)
 
     def write(self, op: int, sequence: int, body: bytes, before: bytes = b"") -> None:
         """One frame, after the bytes of whole frames in `before`."""
@@ -269,7 +270,22 @@ def pack_description(description: Description) -> bytes:
     return pack_texts(*texts)
 
 
+# Descriptions are the same on each backend, and after each loss of an engine process: the last ones that came.
+_UNPACKED: dict[bytes, Description] = {}
+UNPACKED_LIMIT = 64
+
+
 def unpack_description(body: bytes) -> Description:
+    """Not to be changed: it is given to whoever unpacks the same."""
+    found = _UNPACKED.get(body)
+    if found is None:
+        if len(_UNPACKED) >= UNPACKED_LIMIT:
+            _UNPACKED.clear()
+        found = _UNPACKED[body] = _unpack_description(body)
+    return found
+
+
+def _unpack_description(body: bytes) -> Description:
     name, count, *rest = unpack_texts(body)
     end = 3 * int(count)
     imports, exports = in_groups(rest[:end], 3), in_groups(rest[end:], 2)
