@@ -251,12 +251,12 @@ class Groups:
         rests = [[[point[level.strict] for point in found.checkpoints], found.state] for found in observed.values()]
         if all(rest == rests[0] for rest in rests):
             return observed
-        told = {variant: self._local.told(found.journal) for variant, found in observed.items()}
+        told = {name: self._local.told(found.journal) for name, found in observed.items() if not found.is_whole}
         if not all(journal is not None and journal.whole for journal in told.values()):
             return observed
-        return {
-            variant: observed[variant]._replace(events=journal.events, checkpoints=[], state=journal.state)
-            for variant, journal in told.items()
+        return {**observed} | {
+            name: observed[name]._replace(events=journal.events, checkpoints=[], state=journal.state)
+            for name, journal in told.items()
             if journal is not None
         }
 

@@ -159,18 +159,21 @@ def _states(
 ) -> Verdict | None:
     """The verdict on what is left at the end."""
     states = {name: {event[1:4]: event for event in found.state} for name, found in observed.items()}
-    (first, *_) = states.values()
-    for key in first:
+    (sequence, *_) = events.values()
+    for key in dict.fromkeys(key for state in states.values() for key in state):
         kind = key[2]
         if (kind == "memory" and not level.memory) or (kind == "global" and not level.globals):
             continue
         found = {name: state.get(key) for name, state in states.items()}
-        if None in found.values() or equal([_typed(event) for event in found.values()], level):
+        if None in found.values():  # told as far as it may travel, which is not equally far
+            if level.memory and level.globals:
+                return Verdict(DIVERGED, "", sequence, {name: (UNTOLD, "what is left", name) for name in found})
+            continue
+        if equal([_typed(event) for event in found.values()], level):
             continue
         if kind == "memory" and not level.strict and _memories_alike(list(found.values()), find):
             notes.append(f"{kind} {key[1]!r} of instance {key[0]} differs in NaN bits")
             continue
-        (sequence, *_) = events.values()
         return Verdict(DIVERGED, "", sequence, found)
     return None
 

@@ -336,7 +336,6 @@ class Recorder:
 
     def end(self) -> bytes | None:
         """The `Observation` of what was seen since `begin`, packed; None if nothing was."""
-        self.spell_out()
         if not self._seen and not self._lines and not self._count:
             return None
         state = [] if self.trouble else self._state()

@@ -97,6 +97,7 @@ class Blobs:
 
     def _write(self, digest: str, content: bytes) -> None:
         if not self._open():
+            self._kept.discard(digest)
             return
         self._kept.add(digest)
         record = HEAD.pack(bytes.fromhex(digest), len(content)), content

@@ -70,7 +70,6 @@ class Server:
             self._calls.clear()
             self._quick.clear()
             self._executor.release(*wire.BY_CODE[op].arguments.unpack(body))
-            self._executor.finish()
             return
         outer, self._sequence = self._sequence, sequence
         try:

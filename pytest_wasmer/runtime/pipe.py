@@ -92,9 +92,10 @@ class PipeConnection(Connection):
 
     def states(self, handles: Sequence[int], about: str) -> list[str]:
         __tracebackhide__ = True
-        states = super().states(handles, about)
-        self._finishing = self._sequence
-        return states
+        try:
+            return super().states(handles, about)
+        finally:
+            self._finishing = self._sequence
 
     def read(self, memory: int, offset: int, length: int, about: str) -> bytes:
         """Its answer is the one whose length follows from the request alone."""
@@ -305,7 +306,10 @@ class PipeConnection(Connection):
         try:
             taken = self._greeted and self.lost is None and self._lock.acquire(False)
             if taken:
+                before = self._sequence
                 self._sequence = (self._sequence + 1) & 0xFFFFFFFF  # for the watchdog: this is not the last request
+                if self._finishing == before:  # no answer will say that it has finished
+                    self._finishing = self._sequence
                 self._frames.write(wire.WAKE, self._sequence, b"")
         except wire.Closed:
             pass  # as the next request will say

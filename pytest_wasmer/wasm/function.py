@@ -56,6 +56,8 @@ class Function(Extern[FunctionType]):
             serial, index = self._owner.seen
             if serial != recorder.serial:
                 index = recorder.index(self._owner)
+            if recorder.begun is not None:  # of a call that this one has interrupted
+                recorder.spell_out()
             begun = recorder.begun = self._templates or self._make_templates(recorder), index, bits
         try:
             values = self._native(bits)

@@ -98,3 +98,35 @@ def test_templates_give_what_events_would(name: str, bits: tuple[int, ...]) -> N
     call = Recorder.template("call", name, types, numbers=len(bits), instance=True) % (7, *bits)
     result = Recorder.template("result", types, numbers=len(bits)) % bits
     assert f"[{call},{result}]" == encoded([("call", 7, name, types, *bits), ("result", types, *bits)])
+
+
+@pytest.mark.parametrize("count", [0, 1, CALLS, 3 * CALLS])
+@pytest.mark.parametrize("name", ["f", "f32"])
+def test_calls_are_told_as_their_events_are(count: int, name: str) -> None:
+    """Also where chunks end, whichever way they came, and within which calls something else happened."""
+    packed = []
+    for quick in (True, False):
+        recorder = Recorder()
+        recorder.begin("a")
+        templates = (
+            Recorder.template("call", name, "f32", numbers=1, instance=True),
+            Recorder.template("result", "f32", numbers=1),
+        )
+        recorder.note(("made",))
+        for number in range(count):
+            if quick:
+                begun = recorder.begun = templates, 0, (number,)
+                if number % 50 == 0:
+                    recorder.note(("size", 0, "m"))
+                    recorder.returned(begun, (NAN,))
+                else:
+                    recorder.begun = None
+                    recorder.calls.append((begun, (NAN,)))
+            else:
+                recorder.note(("call", 0, name, "f32", number))
+                if number % 50 == 0:
+                    recorder.note(("size", 0, "m"))
+                recorder.note(("result", "f32", NAN))
+        recorder.note(("made",))
+        packed.append(recorder.end())
+    assert packed[0] == packed[1]

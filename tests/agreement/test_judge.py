@@ -310,3 +310,17 @@ def test_words_are_aligned_in_the_memory_not_in_what_was_read() -> None:
     for offset, kind in ((18, AGREED), (17, DIVERGED)):
         left, right = (seen(READ, ("data", offset, data.hex())) for data in (b"ab" + nan, b"ab" + turned(nan, 3, 0x80)))
         assert verdict(left, right).kind == kind
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_left_and_told_on_some_only(order: int) -> None:
+    """Where one told more than the other, for what is left differs in size, and neither has all of it at hand."""
+    memory: Event = ("state", 0, "m", "memory", 1, 1, "")
+    rest: Event = ("state", 0, "", "rest", "5f")
+    states = [[memory, ("state", 0, "n", "memory", 1, 1, "")], [memory, rest]][::order]
+    found = verdict(*[seen(state=state) for state in states])
+    assert (found.kind, {event and event[:2] for event in found.outcomes.values()}) == (
+        DIVERGED,
+        {("untold", "what is left")},
+    )
+    assert verdict(*[seen(state=state) for state in states], level=Level(memory=False)).kind == AGREED

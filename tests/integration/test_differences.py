@@ -261,6 +261,55 @@ def test_what_many_instances_leave_is_located(fakes: pytest.Pytester) -> None:
     )
 
 
+def test_one_that_travels_whole_and_one_that_does_not(fakes: pytest.Pytester) -> None:
+    """The divergence makes the test shorter on one backend, so that all of it is told there."""
+    fakes.makepyfile(
+        """
+    from fake_engine import function, module
+
+    ODD = {"fake-b": [["return", 43]], "*": [["return", 42]]}
+    WASM = module(exports={"same": function("i32 -> i32", ["sum"]), "odd": function("i32 -> i32", ODD)})
+
+    def test_f(wasm_instance):
+        w = wasm_instance(WASM).exports
+        for number in range(2650):
+            w.same(1000 + number)
+        if w.odd(7) == 42:
+            for number in range(600):
+                w.same(1000 + number)
+"""
+    )
+    result = fakes.runpytest(ALL)
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["call odd(7) (event *):", "    fake-b  43 *"])
+
+
+@pytest.mark.parametrize("limit", range(255, 335, 10))
+def test_a_state_that_travels_whole_and_one_that_does_not(
+    fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """One backend leaves a page more, which may be what does not fit."""
+    monkeypatch.setattr(observe, "STATE", limit)
+    fakes.makepyfile(
+        """
+    from fake_engine import function, memory, module
+
+    F = {"fake-b": [["poke", "n", 3 << 16, "01"]], "*": []}
+    WASM = module(exports={"m": memory(4), "n": memory(4), "f": function("->", F)})
+
+    def test_f(wasm_instance):
+        w = wasm_instance(WASM).exports
+        for page in range(4):
+            w.m.write(page << 16, b"x")
+            w.n.write((page % 3) << 16, b"x")
+        w.f()
+"""
+    )
+    result = fakes.runpytest(ALL)
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["After the test, memory 'n' of instance 0 differs:"])
+
+
 def test_hundreds_of_thousands_of_events_travel_as_a_few_digests() -> None:
     recorder = Recorder()
     recorder.begin("a")

@@ -99,7 +99,7 @@ def test_each_is_written_once(tmp_path: Path) -> None:
     assert file.read_bytes().count(CONTENT) == 1
 
 
-@pytest.mark.parametrize("how", ["states", "released"])
+@pytest.mark.parametrize("how", ["states", "released", "woken"])
 def test_the_session_ends_when_all_is_written(fake: Connection, tmp_path: Path, how: str) -> None:
     """Nobody asks this engine process anything after the last test."""
     fake.watch(str(tmp_path))
@@ -110,6 +110,8 @@ def test_the_session_ends_when_all_is_written(fake: Connection, tmp_path: Path, 
     if how == "released":
         fake.releases.append(instance)
     fake.states([instance], "state")
+    if how == "woken":  # for a test that then asks nothing
+        fake.wake()
     fake.close()
     pages = [content[start : start + (1 << 16)] for start in range(0, len(content), 1 << 16)]
     assert {*find(str(tmp_path), map(digest_of, pages)).values()} == {*pages}
