@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from pytest_wasmer.variants import backend_in, variant
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_wasmer.agreement.bundles.recording import Recording
     from pytest_wasmer.agreement.bundles.replay import Replayed
@@ -70,14 +71,23 @@ def _seconds(text: str) -> float:
 def repro(options: Namespace) -> int:
     place: Path = options.dir
     bundle = read(place)
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION))
-    with Engines() as engines:
+    with _room_for_nested_calls(), Engines() as engines:
         variants = _variants(bundle, options.backends, engines)
         with Stage(engines.connection, bundle.artifacts, options.timeout) as stage:
             try:
                 return _replay(place, bundle, variants, stage, engines, options)
             except (BundleError, RecursionError) as error:
                 raise BundleError(f"{place} cannot be replayed: {error}") from None
+
+
+@contextmanager
+def _room_for_nested_calls() -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, RECURSION))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _variants(bundle: Bundle, names: str | None, engines: Engines) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,9 @@ def test_what_is_found_is_replayed_from_its_bundle(capsys: pytest.CaptureFixture
     run(capsys, "sink.wat")
     (bundle,) = [path for path in (tmp_path / ".wasm-repro").iterdir() if path.is_dir()]
     (tmp_path / "sink.wat").unlink()
+    limit = sys.getrecursionlimit()
     assert cli.main(["repro", str(bundle)]) == 1
+    assert sys.getrecursionlimit() == limit
     assert "llvm against singlepass and cranelift:" in capsys.readouterr().out
     assert cli.main(["repro", str(bundle), "--backends=singlepass,cranelift"]) == 0
 

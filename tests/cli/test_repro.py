@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +31,6 @@ TITLE = "test_it.py::test_odd[backends-agree]"
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engines, "new_registry", lambda: Registry(FAKES, engines.cache_folder()))
-    monkeypatch.setattr(sys, "setrecursionlimit", lambda _: None)
 
 
 def written(folder: Path, *events: Any, **more: Any) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_wasmer.runtime.connection import Connection
 
 # Frames to begin with, where the rest of the stack is to be filled.
-ALMOST = sys.getrecursionlimit() - 150
+ALMOST = sys.getrecursionlimit() - 300
 
 WAT = """
 (module
