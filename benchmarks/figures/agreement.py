@@ -46,9 +46,9 @@ def recording() -> Iterator[Figure]:
 
 def end_digests() -> Iterator[Figure]:
     """What a test with an instance of 1 MiB of memory, all of it just written, costs at its end."""
-    local = Local.make()
-    try:
-        for spec in backends():
+    for spec in backends():
+        local = Local.make()  # each its own: else the last one waits for the disk that the others have filled
+        try:
             with plugged(spec, "process") as (_, connection):
                 load = Loader().load(
                     spec.name, partial(_same, connection), Source("mib.wat", None, MIB), Fresh(lambda *_: None)
@@ -56,10 +56,10 @@ def end_digests() -> Iterator[Figure]:
                 memory = load.instantiate().memory
                 recorder = Recorder(local)
                 (ends,) = in_turns(ROUNDS, partial(_end, recorder, connection, memory))
-            note = f"{PAGES} pages of random bytes, digested and kept"
-            yield at_most(2.0, f"end-digests {spec.name}", typical(ends) * 1e3, "ms", note)
-    finally:
-        local.remove()
+        finally:
+            local.remove()
+        note = f"{PAGES} pages of random bytes, digested and kept"
+        yield at_most(2.0, f"end-digests {spec.name}", typical(ends) * 1e3, "ms", note)
 
 
 def judging() -> Iterator[Figure]:
