@@ -12,7 +12,7 @@ import os
 import weakref
 import zlib
 from collections import deque
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_wasmer.agreement.events import (
@@ -26,6 +26,7 @@ from pytest_wasmer.agreement.events import (
     template,
     without_nan_bits,
 )
+from pytest_wasmer.agreement.local import EVENTS, journal_end
 from pytest_wasmer.engines.api import Refused, Trapped
 from pytest_wasmer.runtime.blobs import Blobs
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.externs import Owner
     from pytest_wasmer.wasm.module import Module
 
+    #: Events as text, and from where on they are calls and their results by turns.
+    Lines: TypeAlias = tuple[Sequence[str], int]
     #: Templates of a call and its result, the instance, the arguments in bits.
     Begun: TypeAlias = tuple[tuple[str, str], int, Values]
 
@@ -162,9 +165,11 @@ class Recorder:
         self.calls: list[tuple[Begun, Values]] = []
         #: A call that is under way, and within which nothing was noted yet.
         self.begun: Begun | None = None
+        # From where on these lines are calls and their results by turns.
+        self._turns = 0
         # What is told in full: a text per chunk; and event by event without NaN bits.
         self._told: list[str] = []
-        self._told_plain: list[str] = []
+        self._told_plain: list[Lines] = []
         self._told_size = 0
         self._full = False
         self._count = 0
@@ -223,6 +228,7 @@ class Recorder:
             self.spell_out()
         lines = self._lines
         lines.append(text)
+        self._turns = len(lines)
         if len(lines) >= CHUNK:
             self._flush()
 
@@ -240,6 +246,7 @@ class Recorder:
             texts += these
             numbers += index, *bits, *values
         self.calls.clear()
+        is_open = self.begun is not None
         if self.begun is not None:
             (call, _), index, bits = self.begun
             texts.append(call)
@@ -249,9 +256,13 @@ class Recorder:
             lines += ("\n".join(texts) % (*numbers,)).split("\n")
         while len(lines) >= CHUNK:
             self._lines = lines[:CHUNK]
+            result_is_next = (CHUNK - self._turns) % 2
             self._flush()
             lines = lines[CHUNK:]
+            self._turns = result_is_next
         self._lines = lines
+        if is_open:
+            self._turns = len(lines)
 
     # For objects whose events differ in numbers only: to put them together takes a fifth of the time.
     template = staticmethod(template)
@@ -279,6 +290,7 @@ class Recorder:
 
     def _flush(self) -> None:
         lines, self._lines = self._lines, []
+        turns, self._turns = self._turns, 0
         if not lines:
             return
         self._count += len(lines)
@@ -294,14 +306,14 @@ class Recorder:
         size = len(plain_text) + len("[]")
         if not self._full and self._told_size + size <= TOLD:
             self._told.append(text)
-            self._told_plain += plain
+            self._told_plain.append((plain, turns))
             self._told_size += size
             return
         if not self._full:
             self._full = True
             self._sum(self._told, self._told_plain)
             self._write_down()
-        self._sum([text], plain)
+        self._sum([text], [(plain, turns)])
         if self._journal is not None:
             self._journal.add(f"[{text}]")
         self._chunks += 1
@@ -311,26 +323,30 @@ class Recorder:
             self._checkpoints = self._checkpoints[1::2]
             self._stride *= 2
 
-    def _sum(self, texts: Sequence[str], plain: Sequence[str]) -> None:
+    def _sum(self, texts: Sequence[str], plain: Sequence[Lines]) -> None:
         """Into the digests that go over all events: as they are, and without the bits of NaNs."""
         self._raw.update(_list(texts))
-        self._plain.update(_list(plain))
+        self._plain.update(_list(chain.from_iterable(lines for lines, _ in plain)))
         self._sum_inputs(plain)
 
-    def _sum_inputs(self, plain: Sequence[str]) -> None:
-        self._inputs.update(_list([line for line in plain if line.startswith(BEGINNINGS_IN)]))
+    def _sum_inputs(self, plain: Sequence[Lines]) -> None:
+        found: list[str] = []
+        for lines, turns in plain:  # to look at each line takes as long as to put it together
+            found += [line for line in lines[:turns] if line.startswith(BEGINNINGS_IN)]
+            found += lines[turns::2]
+        self._inputs.update(_list(found))
 
     def _write_down(self) -> None:
         """Begin the journal with what is told."""
         if self._local is not None:
-            self._journal = self._local.journal(self._name)
+            self._journal = self._local.journal(f"{self._name}.{EVENTS}")
             for text in self._told:
                 self._journal.add(f"[{text}]")
 
     @property
     def _name(self) -> str:
-        """The running test's journal."""
-        return f"{os.getpid()}-{self.serial}.events"
+        """What the name of the running test's journal begins with."""
+        return f"{os.getpid()}-{self.serial}"
 
     # The end
 
@@ -355,28 +371,44 @@ class Recorder:
         self.spell_out()
         self._flush()
         living = [owner for owner in (seen.owner() for seen in self._seen) if owner is not None]
-        if self._journal is None and (living or not whole or any(seen.past for seen in self._seen)):
-            self._write_down()
-        name = self._close_journal(state)
-        held = f"past-{name}"
+        name = past = ""
+        if self._journal is not None or not whole:
+            name = self._close_journal(state)
+            past = self._held_by(living, name)
+        elif self._local is not None and (living or any(seen.past for seen in self._seen)):
+            end = journal_end(self._variant, whole=True, owners=self._owners, state=state)
+            name = past = self._local.short_journal(self._name, [f"[{text}]" for text in self._told], end)
+        for owner in living if past else []:
+            owner.past = [past]
         if living and not self._full:
             self._sum_inputs(self._told_plain)
-        if living and name and self._local is not None and self._local.hold(name, held):
-            self._held[held] = [weakref.ref(owner) for owner in living]
-            for owner in living:
-                owner.past = [held]
         for owner in living:
             before = owner.history.encode()
             owner.history = hashlib.blake2b(before + self._inputs.digest(), digest_size=8).hexdigest()
         self._seen = []
         return name
 
+    @property
+    def _owners(self) -> list[tuple[int, list[str]]]:
+        return [(seen.number, seen.past) for seen in self._seen]
+
     def _close_journal(self, state: Sequence[Event]) -> str:
+        """The name of the file."""
+        if self._journal is None:
+            self._write_down()
         if self._journal is None:
             return ""
-        self._journal.close(self._variant, [(seen.number, seen.past) for seen in self._seen], state)
+        self._journal.close(self._variant, self._owners, state)
         self._journal = None
-        return self._name
+        return f"{self._name}.{EVENTS}"
+
+    def _held_by(self, owners: Sequence[Owner], name: str) -> str:
+        """What a file that is the past of these is called, so that it outlives the first name; "" if there is none."""
+        held = f"past-{name}"
+        if not owners or not name or self._local is None or not self._local.hold(name, held):
+            return ""
+        self._held[held] = [weakref.ref(owner) for owner in owners]
+        return held
 
     def _let_go(self) -> None:
         """Of the pasts of instances that are gone."""

@@ -115,6 +115,9 @@ def test_calls_are_told_as_their_events_are(count: int, name: str) -> None:
         recorder.note(("made",))
         for number in range(count):
             if quick:
+                if number % 70 == 0:  # it interrupts another one, as `Function` says it
+                    outer = recorder.begun = templates, 0, (number,)
+                    recorder.spell_out()
                 begun = recorder.begun = templates, 0, (number,)
                 if number % 50 == 0:
                     recorder.note(("size", 0, "m"))
@@ -122,11 +125,17 @@ def test_calls_are_told_as_their_events_are(count: int, name: str) -> None:
                 else:
                     recorder.begun = None
                     recorder.calls.append((begun, (NAN,)))
+                if number % 70 == 0:
+                    recorder.returned(outer, (number,))
             else:
+                if number % 70 == 0:
+                    recorder.note(("call", 0, name, "f32", number))
                 recorder.note(("call", 0, name, "f32", number))
                 if number % 50 == 0:
                     recorder.note(("size", 0, "m"))
                 recorder.note(("result", "f32", NAN))
+                if number % 70 == 0:
+                    recorder.note(("result", "f32", number))
         recorder.note(("made",))
         packed.append(recorder.end())
     assert packed[0] == packed[1]

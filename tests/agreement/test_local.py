@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer.agreement import local as local_files
-from pytest_wasmer.agreement.local import Local, Told
+from pytest_wasmer.agreement.events import encoded
+from pytest_wasmer.agreement.local import Local, Told, journal_end
 from pytest_wasmer.runtime import blobs
 from pytest_wasmer.runtime.blobs import Blobs, digest_of, find
 
@@ -42,6 +43,16 @@ def test_a_journal_comes_back(local: Local) -> None:
     assert local.told(written(local)) == Told(EVENTS, [(3, ["past-1-0.events"])], True, "llvm", [STATE])
     local.discard("1-1.events")
     assert local.told("1-1.events") is None
+
+
+def test_a_short_journal_comes_back(local: Local) -> None:
+    end = journal_end("llvm", whole=True, owners=[(3, ["1-0.e5"])], state=[STATE])
+    name = local.short_journal("1-1", [encoded(EVENTS)], end)
+    assert Local(local.folder).told(name) == Told(EVENTS, [(3, ["1-0.e5"])], True, "llvm", [STATE])
+    assert local.told(name[:-1]) is None
+    assert local.told("1-1.") is None
+    local.discard(name)  # of which others may be the past, and which costs nothing
+    assert local.told(name) is not None
 
 
 def test_a_journal_that_is_held_outlives_its_name(local: Local) -> None:

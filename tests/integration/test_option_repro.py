@@ -217,21 +217,19 @@ def test_instances_with_a_past(fakes: pytest.Pytester, plugins: tuple[str, ...])
     assert (calls, kinds(bundle.recording.events[:3])) == ([1, 2, 3], "new made write")
 
 
-def test_a_past_that_is_not_at_hand(fakes: pytest.Pytester) -> None:
-    """Said in the failure, too."""
-    forget = """
-    @pytest.fixture(autouse=True)
-    def forget(request):
-        import os
-        yield
-        from pytest_wasmer.plugin import WASM
-        local = request.config.stash[WASM].session.observing.local
-        for name in os.listdir(local.folder + "/journals"):
-            if name.startswith("past"):
-                local.discard(name)
-    """
-    bundle, result = only(fakes, PAST + forget)
-    why = "what was done in earlier tests is not at hand; an instance was made in an earlier test, which is not at hand"
+def test_a_past_that_is_too_long_to_travel(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it has a file of its own, which outlives the group that it was judged with."""
+    monkeypatch.setattr("pytest_wasmer.agreement.observe.TOLD", 50)
+    bundle, _ = only(fakes, PAST)
+    assert bundle.recording.cut == ""
+    assert [event[4] for event in bundle.recording.events if event[0] == "call"] == [1, 2, 3]
+
+
+def test_a_past_that_is_not_at_hand(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As there was too much of it. Said in the failure, too."""
+    monkeypatch.setattr("pytest_wasmer.runtime.blobs.LIMIT", 1)
+    bundle, result = only(fakes, PAST)
+    why = "an instance was made in an earlier test, which is not at hand"
     assert bundle.recording.cut == why
     assert re.search(r"Repro: .*-\w{10} \(the recording was cut: " + why, result.stdout.str())
 
