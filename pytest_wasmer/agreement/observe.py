@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 
     #: Events as text, and from where on they are calls and their results by turns.
     Lines: TypeAlias = tuple[Sequence[str], int]
-    #: Templates of a call and its result, the instance, the arguments in bits.
-    Begun: TypeAlias = tuple[tuple[str, str], int, Values]
+    #: Templates of a call, of its result and of both.
+    Templates: TypeAlias = tuple[str, str, str]
+    #: With the arguments in bits.
+    Begun: TypeAlias = tuple[Templates, Values]
 
 # Events of one test that are told in full, in bytes of their text; the rest is a digest with a checkpoint per CHUNK.
 TOLD = 150_000
@@ -52,7 +54,9 @@ CHUNK = 1024
 CHECKPOINTS = 500
 # The same of what is left at the end.
 STATE = 100_000
-FORMAT = 3
+FORMAT = 4
+# Bytes that are not compressed, as that would take longer than all else.
+SMALL = 1024
 # The pasts of instances that are gone stay for so many beginnings more (two a test): when the last test of a module is
 # judged, its instances are gone.
 LINGER = 16
@@ -96,7 +100,7 @@ class Observation(NamedTuple):
         try:
             found = None if known is None else known.get(seen)
             if found is None:
-                found = cls._seen(*json.loads(zlib.decompress(seen)))
+                found = cls._seen(*json.loads(seen if seen.startswith(b"[") else zlib.decompress(seen)))
         except (zlib.error, TypeError) as error:
             raise ValueError(f"no observation: {error}") from None
         if known is not None:
@@ -133,7 +137,8 @@ def _packed(events: str, observed: Observation) -> bytes:
     """With the events as text."""
     variant, _, *seen, trouble, journal, stride = observed
     head, rest = json_text([FORMAT, variant, trouble, journal]), json_text([*seen, stride])[1:]
-    return f"{head}\n".encode() + zlib.compress(f"[{events},{rest}".encode(), 1)
+    body = f"[{events},{rest}".encode()
+    return f"{head}\n".encode() + (body if len(body) < SMALL else zlib.compress(body, 1))
 
 
 class Recorder:
@@ -162,7 +167,7 @@ class Recorder:
         # Events since the last chunk, as text: nearly always nobody wants anything else. And calls that came after
         # these, which become text many at a time: between two requests each step costs three times as much.
         self._lines: list[str] = []
-        self.calls: list[tuple[Begun, Values]] = []
+        self.calls: list[tuple[Templates, Values, Values]] = []
         #: A call that is under way, and within which nothing was noted yet.
         self.begun: Begun | None = None
         # From where on these lines are calls and their results by turns.
@@ -234,7 +239,7 @@ class Recorder:
 
     def returned(self, begun: Begun, values: Values) -> None:
         """The call that was begun so has returned, and other events came before that."""
-        (_, result), _, _ = begun
+        (_, result, _), _ = begun
         self.line(result % tuple(values))
 
     def spell_out(self) -> None:
@@ -242,15 +247,16 @@ class Recorder:
         lines = self._lines
         texts: list[str] = []
         numbers: list[int] = []
-        for (these, index, bits), values in self.calls:
-            texts += these
-            numbers += index, *bits, *values
+        for (_, _, both), bits, values in self.calls:
+            texts.append(both)
+            numbers += bits
+            numbers += values
         self.calls.clear()
         is_open = self.begun is not None
         if self.begun is not None:
-            (call, _), index, bits = self.begun
+            (call, _, _), bits = self.begun
             texts.append(call)
-            numbers += index, *bits
+            numbers += bits
             self.begun = None
         if texts:
             lines += ("\n".join(texts) % (*numbers,)).split("\n")

@@ -36,8 +36,10 @@ class Function(Extern[FunctionType]):
         self._to_bits = self._params.to_bits
         self._native = owner.connection.caller(handle, params, results, f"call of {self._about}")
         self._types = ",".join(params), ",".join(results)
-        # What a recorder takes down of calls and of results.
-        self._templates: tuple[str, str] | None = None
+        # What a recorder takes down of calls and of results; the same for one of its tests, and for which.
+        self._events = "", ""
+        self._templates = "", "", ""
+        self._recorded_in = 0
         self._plain_result = len(results) == 1 and not self._results._floats
 
     def __call__(self, *arguments: Any, **keywords: object) -> Any:
@@ -53,12 +55,11 @@ class Function(Extern[FunctionType]):
         bits = self._to_bits(arguments)
         recorder = self._owner.connection.recorder
         if recorder is not None:
-            serial, index = self._owner.seen
-            if serial != recorder.serial:
-                index = recorder.index(self._owner)
+            if self._recorded_in != recorder.serial:
+                self._make_templates(recorder)
             if recorder.begun is not None:  # of a call that this one has interrupted
                 recorder.spell_out()
-            begun = recorder.begun = self._templates or self._make_templates(recorder), index, bits
+            begun = recorder.begun = self._templates, bits
         try:
             values = self._native(bits)
         except BaseException as failure:
@@ -72,7 +73,7 @@ class Function(Extern[FunctionType]):
                 if recorder.begun is begun:
                     recorder.begun = None
                     calls = recorder.calls
-                    calls.append((begun, values))
+                    calls.append((self._templates, bits, values))
                     if len(calls) >= CALLS:
                         recorder.spell_out()
                 else:
@@ -80,11 +81,16 @@ class Function(Extern[FunctionType]):
             return values[0] if self._plain_result else self._python(values)
         raise error
 
-    def _make_templates(self, recorder: Recorder) -> tuple[str, str]:
-        params, results = self._types
-        call = recorder.template("call", self.name, params, numbers=len(self.type.params), instance=True)
-        self._templates = call, recorder.template("result", results, numbers=len(self.type.results))
-        return self._templates
+    def _make_templates(self, recorder: Recorder) -> None:
+        index = recorder.index(self._owner)
+        if not self._recorded_in:
+            params, results = self._types
+            call = recorder.template("call", self.name, params, numbers=len(self.type.params), instance=True)
+            self._events = call, recorder.template("result", results, numbers=len(self.type.results))
+        call, result = self._events
+        call = call.replace("%d", str(index), 1)
+        self._templates = call, result, f"{call}\n{result}"
+        self._recorded_in = recorder.serial
 
     def _error(self, failure: BaseException) -> BaseException:
         if isinstance(failure, Trapped):

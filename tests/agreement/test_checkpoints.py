@@ -108,23 +108,22 @@ def test_calls_are_told_as_their_events_are(count: int, name: str) -> None:
     for quick in (True, False):
         recorder = Recorder()
         recorder.begin("a")
-        templates = (
-            Recorder.template("call", name, "f32", numbers=1, instance=True),
-            Recorder.template("result", "f32", numbers=1),
-        )
+        call = Recorder.template("call", name, "f32", numbers=1, instance=True).replace("%d", "0", 1)
+        result = Recorder.template("result", "f32", numbers=1)
+        templates = call, result, f"{call}\n{result}"
         recorder.note(("made",))
         for number in range(count):
             if quick:
                 if number % 70 == 0:  # it interrupts another one, as `Function` says it
-                    outer = recorder.begun = templates, 0, (number,)
+                    outer = recorder.begun = templates, (number,)
                     recorder.spell_out()
-                begun = recorder.begun = templates, 0, (number,)
+                begun = recorder.begun = templates, (number,)
                 if number % 50 == 0:
                     recorder.note(("size", 0, "m"))
                     recorder.returned(begun, (NAN,))
                 else:
                     recorder.begun = None
-                    recorder.calls.append((begun, (NAN,)))
+                    recorder.calls.append((*begun, (NAN,)))
                 if number % 70 == 0:
                     recorder.returned(outer, (number,))
             else:
