@@ -124,10 +124,12 @@ class Flight:
         self.owed = False
 
     def leave(self) -> None:
-        """However it went."""
+        """However it went. May be said again, where an interrupt came between."""
         connection = self.connection
         if self._outermost:
             connection.hosts.to_wasm()
+            # No call in between, within which an interrupt would keep the lock taken.
+            self._outermost = None
             connection.hosts.depth = 0  # also where an interrupt kept a host call from counting down
             connection._owner = None
             connection._lock.release()

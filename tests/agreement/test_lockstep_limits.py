@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_wasmer import WrongThread
+from pytest_wasmer.runtime.flight import Flight
+from pytest_wasmer.runtime.pipe import PipeConnection
 from tests.agreement.test_lockstep import HOST, Log, check, pids
 from tests.agreement.workbench import Workbench
 from tests.threads import in_thread
@@ -104,6 +106,32 @@ class Alarm(BaseException):
     """What a signal handler raises, as pytest-timeout's does."""
 
 
+@pytest.mark.parametrize("place", range(6))
+def test_an_interrupt_on_the_way_out(piped: Workbench, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    """No lock stays taken, for which another thread would wait for ever."""
+    exports = piped(HOST, {"env": {"h": int, "g": int}}).exports
+    leave, times = Flight.leave, itertools.count()
+
+    def interrupted(flight: Flight) -> None:
+        if place % 2:
+            leave(flight)
+        if next(times) == place // 2:
+            raise Alarm
+        if not place % 2:
+            leave(flight)
+
+    monkeypatch.setattr(Flight, "leave", interrupted)
+    with pytest.raises(Alarm):
+        exports.sum(1)
+    monkeypatch.undo()
+    assert not anything_locked(piped)
+    assert exports.sum(2) == 2
+
+
+def anything_locked(bench: Workbench) -> bool:
+    return any(member._lock.locked() for member in bench.connect().members if isinstance(member, PipeConnection))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_interrupts_at_random_moments(piped: Workbench) -> None:
     """Answers never get out of step."""
@@ -132,6 +160,7 @@ def test_interrupts_at_random_moments(piped: Workbench) -> None:
                 ringing = False
                 signal.setitimer(signal.ITIMER_REAL, 0)
             check(piped)
+            assert not anything_locked(piped)
     finally:
         signal.signal(signal.SIGALRM, before)
 

@@ -162,8 +162,17 @@ class InStep:
                 release(self._members, flights)
             raise
         finally:
-            for flight in flights:
-                flight.leave()
+            # Not a function: on its way in, an interrupt would leave locks taken.
+            interrupt = None
+            while flights:
+                try:
+                    while flights:
+                        flights[-1].leave()
+                        flights.pop()
+                except BaseException as error:
+                    interrupt = error
+            if interrupt is not None:
+                raise interrupt
 
     def _serve(
         self, flights: Sequence[Flight], calls: Sequence[HostCall | None], question: Question, values: Values | None
