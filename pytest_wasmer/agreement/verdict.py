@@ -40,5 +40,10 @@ class Verdict(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def of_losses(lost: Mapping[str, str]) -> Verdict:
+    """Where some have lost their engine processes, and others not (""), that is what came out of it."""
+    return Verdict(DIVERGED, "", (), {name: ("end", cause or "it ended") for name, cause in lost.items()})
+
+
 def nothing_at_hand(digests: Iterable[str]) -> Mapping[str, bytes]:
     return {}

@@ -162,11 +162,9 @@ def _told(engines: Engines, lanes: Lanes, finding: Finding) -> dict[str, str]:
 
 def _bundle(engines: Engines, lanes: Lanes, finding: Finding) -> str:
     """The line that replays what was found, from a bundle that is written here."""
-    if finding.verdict is None:  # nobody knows what a process that died had seen
-        return "Repro: the test below; there is no bundle of what an engine process did not survive"
     title = f"{Path(finding.path).name}::fuzz"
     _, recording = recorded(finding.observed, finding.verdict, Level(), lanes.local_of)
-    versions = {name: engines.registry.availability(name).detail for name in finding.observed}
+    versions = {name: engines.registry.availability(name).detail for name in lanes.names}
     try:
         place = write(Path(FOLDER), title, recording, finding.verdict, versions, find=lanes.contents)
     except OSError as error:

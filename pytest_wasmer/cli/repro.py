@@ -16,7 +16,7 @@ from pytest_wasmer.agreement.bundles.minimize import minimized
 from pytest_wasmer.agreement.bundles.recording import OUTCOMES
 from pytest_wasmer.agreement.bundles.replay import Stage
 from pytest_wasmer.agreement.judge import judge
-from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, INCOMPARABLE, Verdict
+from pytest_wasmer.agreement.verdict import AGREED, DIVERGED, INCOMPARABLE, Verdict, of_losses
 from pytest_wasmer.agreement.verdicts import camps_of, disagreement
 from pytest_wasmer.cli.engines import Engines
 from pytest_wasmer.report.table import counted
@@ -126,7 +126,7 @@ def _extent(recording: Recording) -> str:
 def _judged(replayed: Mapping[str, Replayed], bundle: Bundle, stage: Stage) -> Verdict:
     """Where an engine process was lost, that is what came out of it."""
     if any(item.lost for item in replayed.values()):
-        return Verdict(DIVERGED, "", (), {name: ("end", item.lost or "it ended") for name, item in replayed.items()})
+        return of_losses({name: item.lost for name, item in replayed.items()})
     observed = {name: item.observation for name, item in replayed.items() if item.observation is not None}
     if not observed:
         return Verdict(INCOMPARABLE, "nothing was asked of Wasm")

@@ -120,7 +120,7 @@ def test_a_lost_process_where_the_others_returned(beside: Beside) -> None:
     with of(beside(module(exports))) as fuzzed:
         finding = found(fuzzed)
     assert finding.sequence.steps == [Call("die", (0,))]
-    assert finding.verdict is None
+    assert finding.verdict.outcomes["fake-b"] == ("end", "killed by SIGSEGV")
     assert finding.lost == {"fake-b": "killed by SIGSEGV"}
     assert finding.lines() == [
         "fake-b's engine process was lost (killed by SIGSEGV) where fake-a and fake-c returned:",

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer import cli
+from pytest_wasmer.cli import engines
+from pytest_wasmer.engines.registry import Registry
 from tests.agreement.miscompiles import LOAD_SUNK
-from tests.conftest import needs_wheels
+from tests.conftest import FAKES, needs_wheels
+from tests.fake_engine import function, module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +80,29 @@ def test_what_is_found_is_replayed_from_its_bundle(capsys: pytest.CaptureFixture
     assert sys.getrecursionlimit() == limit
     assert "llvm against singlepass and cranelift:" in capsys.readouterr().out
     assert cli.main(["repro", str(bundle), "--backends=singlepass,cranelift"]) == 0
+
+
+def test_a_crash_is_replayed_from_its_bundle(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the others returned; with what these saw of it."""
+    monkeypatch.setattr(engines, "new_registry", lambda: Registry(FAKES, engines.cache_folder()))
+    exports = {"die": function("i32 ->", {"fake-b": [["signal", "SIGSEGV"]], "*": []})}
+    (tmp_path / "die.wasm").write_bytes(module(exports))
+    status, lines, _ = run(capsys, "die.wasm", "--backends=fake-a,fake-b,fake-c")
+    (bundle,) = [path for path in (tmp_path / ".wasm-repro").iterdir() if path.is_dir()]
+    assert status == 1
+    assert lines[2:5] == [
+        "fake-b's engine process was lost (killed by SIGSEGV) where fake-a and fake-c returned:",
+        "    Call(name='die', arguments=(0,))",
+        f"Repro: pytest-wasmer repro .wasm-repro/{bundle.name}",
+    ]
+    assert cli.main(["repro", str(bundle), "--minimize"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "    fake-a: it ended"
+    assert said[2].startswith("    fake-b: it was lost: killed by SIGSEGV (call of 'die' of module ")
+    assert json.loads((bundle / "observed.json").read_text())["outcomes"]["fake-b"] == ["end", "killed by SIGSEGV"]
+    assert cli.main(["repro", str(bundle), "--backends=fake-a,fake-c"]) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

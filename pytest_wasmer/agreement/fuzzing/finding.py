@@ -8,7 +8,7 @@ from pytest_wasmer.agreement.events import is_nan
 from pytest_wasmer.agreement.fuzzing.lanes import Lanes, Replay
 from pytest_wasmer.agreement.fuzzing.shrink import Sequence, shrunk
 from pytest_wasmer.agreement.judge import judge
-from pytest_wasmer.agreement.verdict import DIVERGED, Level, Verdict, nothing_at_hand
+from pytest_wasmer.agreement.verdict import DIVERGED, Level, Verdict, nothing_at_hand, of_losses
 from pytest_wasmer.agreement.verdicts import camps_of, disagreement
 from pytest_wasmer.report.table import in_words
 
@@ -28,19 +28,19 @@ RESULTS_ONLY_NAN = "NaN bits that a program may see differ between compilers"
 class Finding(NamedTuple):
     """A sequence on a new instance after which backends disagree, and what a recorder saw of it on each.
 
-    `lost`: of what engine processes died, where others did not; then there is no `verdict`.
+    `lost`: of what engine processes died, where others did not; then that is the `verdict`.
     """
 
     path: str
     wasm: bytes
     sequence: Sequence
     observed: Mapping[str, Observation]
-    verdict: Verdict | None
+    verdict: Verdict
     lost: Mapping[str, str]
 
     def lines(self, find: Find = nothing_at_hand) -> list[str]:
         """In words. `find` gives contents of memories, see `Lanes.contents`."""
-        if self.verdict is not None:
+        if not self.lost:
             return disagreement(self.verdict, find)
         said = [f"{name}'s engine process was lost ({cause})" for name, cause in self.lost.items()]
         others = f" where {in_words(self.observed)} returned" if self.observed else ""
@@ -52,17 +52,17 @@ class Judged(NamedTuple):
 
     kind: tuple[object, ...]
     replays: Mapping[str, Replay]
-    verdict: Verdict | None = None
+    verdict: Verdict
 
 
 def judged(lanes: Lanes, sequence: Sequence) -> Judged:
     """Replay on new instances, and compare as tests are compared."""
     replays = dict(zip(lanes.names, lanes.all(lambda lane: lane.replay(*sequence), REPLAY_LIMIT), strict=True))
-    if any(replay.late for replay in replays.values()):
-        return Judged((), replays)
     lost = tuple(name for name, replay in replays.items() if replay.observation is None)
     if lost:
-        return Judged(("lost", lost) if len(lost) < len(replays) else (), replays)
+        is_late = any(replay.late for replay in replays.values())
+        kind = () if is_late or len(lost) == len(replays) else ("lost", lost)
+        return Judged(kind, replays, of_losses({name: replay.lost for name, replay in replays.items()}))
     observed = {name: replay.observation for name, replay in replays.items() if replay.observation is not None}
     verdict = judge(observed, Level(), lanes.contents)
     if verdict.kind != DIVERGED or is_only_nan(verdict):
@@ -81,7 +81,7 @@ def find(lanes: Lanes, sequence: Sequence) -> Finding | None:
         last, small = found, sequence
     observed = {name: replay.observation for name, replay in last.replays.items() if replay.observation is not None}
     lost = {name: replay.lost for name, replay in last.replays.items() if replay.observation is None}
-    return Finding(lanes.path, lanes.wasm, small, observed, None if lost else last.verdict, lost)
+    return Finding(lanes.path, lanes.wasm, small, observed, last.verdict, lost)
 
 
 def _confirmed(lanes: Lanes, sequence: Sequence) -> Judged | None:
