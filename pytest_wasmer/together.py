@@ -127,7 +127,9 @@ class Together:
         variants = self._variants()
         for variant in variants:
             self._session.connection(variant)  # all engine processes start at the same time
-        modules = [self._session.load(variant, source, asking) for variant in variants]
+        modules = []
+        for variant in variants:  # a comprehension would be a frame in tracebacks
+            modules.append(self._session.load(variant, source, asking))
         from pytest_wasmer.agreement.at_once.everywhere import module_everywhere
 
         return module_everywhere(modules, partial(self._connection, variants))

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.agreement.miscompiles import FLOAT_INDIRECT, GLOBAL_LOST, LOAD_SUNK, V128_SELECT, with_module
+from tests.agreement.miscompiles import (
+    FLOAT_INDIRECT,
+    FLOAT_RESULT,
+    GLOBAL_LOST,
+    LOAD_SUNK,
+    NESTED_CALLS,
+    V128_SELECT,
+    with_module,
+)
 from tests.conftest import needs_wheels
 
 if TYPE_CHECKING:
@@ -34,6 +42,10 @@ def test_it(wasm_all):
     everywhere.memory.write(16, bytes(range(1, 33)))
     everywhere.exports.f(1)
     everywhere.memory.read(0, 16)
+"""
+GIVE_A_FLOAT = """
+def test_it(wasm_all):
+    wasm_all(W, imports={"env": {"f": lambda *numbers: 1.5}}).exports.f()
 """
 LOG = """
 def test_it(wasm_all):
@@ -91,12 +103,23 @@ def test_it(wasm_all):
                 "E * cranelift   host call env.log(2.5)",
             ],
         ),
+        (
+            FLOAT_RESULT,
+            GIVE_A_FLOAT,
+            [
+                "E *Divergence: singlepass against cranelift and llvm:",
+                "E *call of 'f' of <WAT text>:",
+                "E * cranelift   1.5 *",
+                "E * llvm        1.5 *",
+            ],
+        ),
     ],
     ids=[
         "llvm_oob_load_sunk_into_branch",
         "llvm_global_lost",
         "cranelift_v128_select",
         "singlepass_host_float_indirect",
+        "singlepass_host_float_result",
     ],
 )
 def test_turns_red(pytester: pytest.Pytester, wat: str, test: str, expected: Sequence[str]) -> None:
@@ -105,3 +128,18 @@ def test_turns_red(pytester: pytest.Pytester, wat: str, test: str, expected: Seq
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(expected)
     result.stdout.fnmatch_lines(["test_turns_red.py:*: Divergence", "FAILED *::test_it - *Divergence*"])
+
+
+@needs_wheels
+def test_what_one_compiler_cannot_compile(pytester: pytest.Pytester) -> None:
+    """Said of the test's own line."""
+    pytester.makepyfile(with_module(NESTED_CALLS, "def test_it(wasm_all):\n    wasm_all(W)\n"))
+    result = pytester.runpytest_subprocess("--wasm-backends=all")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            ">       wasm_all(W)",
+            "E *CompileError: singlepass panicked while compiling <WAT text>: assertion failed: *",
+            "test_what_one_compiler_cannot_compile.py:*: CompileError",
+        ]
+    )
