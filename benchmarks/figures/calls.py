@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -52,7 +52,7 @@ def _call_and_ping(spec: BackendSpec, here: int, there: int) -> list[float]:
     with (
         pinned({here, there}),  # from the start: who has one core knows
         plugged(spec, "process") as (add, connection),
-        ping_process() as (child, ping),
+        ping_processes() as ((child,), ping),
     ):
         assert isinstance(connection, PipeConnection)
         with pinned([here]), pinned([there], child), pinned([there], connection.pid):
@@ -99,19 +99,25 @@ def _loop(add: Callable[[int, int], int], rows: Sequence[tuple[int, int]]) -> li
 
 
 @contextmanager
-def ping_process() -> Iterator[tuple[int, Callable[[int], float]]]:
-    """The id of a process that answers `REQUEST` bytes by `ANSWER` bytes, and what measures one ping of so many."""
+def ping_processes(number: int = 1) -> Iterator[tuple[list[int], Callable[[int], float]]]:
+    """Ids of processes that answer `REQUEST` bytes by `ANSWER` bytes; and what measures one ping of all, of so many."""
     command = [sys.executable, "-I", str(CHILD), str(ANSWER)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        incoming, outgoing, request = process.stdout.fileno(), process.stdin.fileno(), bytes(REQUEST)
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0))
+            for _ in range(number)
+        ]
+        request = bytes(REQUEST)
+        outgoing = [process.stdin.fileno() for process in processes if process.stdin is not None]
+        incoming = [process.stdout.fileno() for process in processes if process.stdout is not None]
 
         def ping(count: int) -> float:
             began = perf_counter()
             for _ in range(count):
-                os.write(outgoing, request)
-                os.read(incoming, wire.CHUNK)
+                for descriptor in outgoing:
+                    os.write(descriptor, request)
+                for descriptor in incoming:
+                    os.read(descriptor, wire.CHUNK)
             return (perf_counter() - began) / count
 
-        yield process.pid, ping
+        yield [process.pid for process in processes], ping

@@ -6,6 +6,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from figures.calls import ping_processes
 from figures.engines import backends, cache_directory
 from figures.figure import Figure, at_most, compared
 from figures.modules import real_modules
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROUNDS = 40
+CALLS = 200
 GOAL = 1.5
 # A call of `spin` with each takes about a millisecond, on the compiler that is slowest at it.
 TURNS = 400_000
@@ -42,7 +44,10 @@ def wasm_all() -> Iterator[Figure]:
         toys = Source("all.wat", None, WAT)
         file = real_modules().files["hash-sha256"]
         sha256 = read(file, file.parent, file.parent)
-        yield _figure(pool, toys, "add", 200, lambda exports: exports.add(3, 7))
+        with ping_processes(len(backends())) as (_, ping):
+            figure = _figure(pool, toys, "add", CALLS, lambda exports: exports.add(3, 7))
+            (bare,) = compared(ROUNDS, partial(ping, CALLS))
+        yield figure._replace(note=f"{figure.note}; as many bare processes that answer as many bytes {bare * 1e6:.0f}")
         yield _figure(pool, toys, "spin", 10, lambda exports: exports.spin(TURNS, 7))
         yield _figure(pool, sha256, "SHA-256 of 16 KiB", 10, lambda exports: exports.Hash_Update(BUFFER))
     finally:
