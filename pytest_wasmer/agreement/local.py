@@ -53,9 +53,11 @@ class Local:
         self.blobs = os.path.join(folder, "blobs")
         self._journals = os.path.join(folder, "journals")
         self._short = os.path.join(folder, "short")
-        self._shorts: blobs.Blobs | None = None
         self._modules = os.path.join(folder, "modules")
         self._known: set[str] = set()
+        # What this process adds, once it does, and what looks for what any process did.
+        self._blobs_kept: dict[str, blobs.Blobs] = {}
+        self._finders = {kept: blobs.Finder(kept) for kept in (self.blobs, self._short)}
 
     @classmethod
     def make(cls) -> Local:
@@ -66,7 +68,14 @@ class Local:
         return local
 
     def remove(self) -> None:
+        for kept in self._blobs_kept.values():
+            kept.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep(self, folder: str, digest: str, content: bytes) -> None:
+        if folder not in self._blobs_kept:
+            self._blobs_kept[folder] = blobs.Blobs(folder)
+        self._blobs_kept[folder].keep(digest, content)
 
     # Modules
 
@@ -91,9 +100,12 @@ class Local:
 
     # Long data
 
+    def keep_data(self, digest: str, data: bytes) -> None:
+        self._keep(self.blobs, digest, data)
+
     def data(self, digests: Iterable[str]) -> dict[str, bytes]:
         """Of these digests those whose contents are at hand."""
-        return blobs.find(self.blobs, digests)
+        return self._finders[self.blobs].find(digests)
 
     # Journals
 
@@ -104,9 +116,7 @@ class Local:
         """One that is there at once, in no file of its own, which takes a tenth of the time; its whole name."""
         content = "\n".join([*lines, end]).encode()
         digest = blobs.digest_of(content)
-        if self._shorts is None:
-            self._shorts = blobs.Blobs(self._short)
-        self._shorts.keep(digest, content)
+        self._keep(self._short, digest, content)
         return f"{name}.{digest}"
 
     def told(self, name: str) -> Told | None:
@@ -123,7 +133,7 @@ class Local:
         _, _, kind = name.partition(".")
         if kind == EVENTS:
             return Path(self._journals, name).read_text()
-        return blobs.find(self._short, [kind])[kind].decode()
+        return self._finders[self._short].find([kind])[kind].decode()
 
     def hold(self, name: str, held: str) -> bool:
         """Give a journal a second name, so that it outlives the first. False where that cannot be."""
@@ -133,10 +143,10 @@ class Local:
             return False
         return True
 
-    def age(self, name: str) -> tuple[str, int]:
-        """By which the journals of one process are sorted, oldest first."""
-        process, _, number = name.partition(".")[0].rpartition("-")
-        return process, int(number)
+    def age(self, name: str) -> tuple[int, int]:
+        """By which the journals of one process are sorted, oldest first, whatever they are called."""
+        *_, process, number = name.partition(".")[0].split("-")
+        return int(process), int(number)
 
     def discard(self, name: str) -> None:
         with suppress(OSError):

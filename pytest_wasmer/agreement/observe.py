@@ -28,7 +28,6 @@ from pytest_wasmer.agreement.events import (
 )
 from pytest_wasmer.agreement.local import EVENTS, journal_end
 from pytest_wasmer.engines.api import Refused, Trapped
-from pytest_wasmer.runtime.blobs import Blobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
     from pytest_wasmer.wasm.externs import Owner
     from pytest_wasmer.wasm.module import Module
 
-    #: Events as text, and from where on they are calls and their results by turns.
-    Lines: TypeAlias = tuple[Sequence[str], int]
+    #: Events as text, and from where to where they are calls and their results by turns.
+    Lines: TypeAlias = tuple[Sequence[str], tuple[int, int]]
     #: Templates of a call, of its result and of both.
     Templates: TypeAlias = tuple[str, str, str]
     #: With the arguments in bits.
@@ -146,7 +145,6 @@ class Recorder:
 
     def __init__(self, local: Local | None = None) -> None:
         self._local = local
-        self._blobs = None if local is None else Blobs(local.blobs)
         self._numbers = count(1)
         #: Of the running test; `owner.seen` has it with the owner's number there.
         self.serial = 0
@@ -170,8 +168,9 @@ class Recorder:
         self.calls: list[tuple[Templates, Values, Values]] = []
         #: A call that is under way, and within which nothing was noted yet.
         self.begun: Begun | None = None
-        # From where on these lines are calls and their results by turns.
-        self._turns = 0
+        # From where to where these lines are calls and their results by turns.
+        self._turns = 0, 0
+        self._spelling = False
         # What is told in full: a text per chunk; and event by event without NaN bits.
         self._told: list[str] = []
         self._told_plain: list[Lines] = []
@@ -233,7 +232,6 @@ class Recorder:
             self.spell_out()
         lines = self._lines
         lines.append(text)
-        self._turns = len(lines)
         if len(lines) >= CHUNK:
             self._flush()
 
@@ -244,31 +242,42 @@ class Recorder:
 
     def spell_out(self) -> None:
         """Calls as text."""
-        lines = self._lines
+        if self._spelling:
+            self.trouble = "calls were made while others were taken down, by a signal handler, say"
+            return
+        self._spelling = True
+        try:
+            self._spell_out()
+        finally:
+            self._spelling = False
+
+    def _spell_out(self) -> None:
+        # What is called meanwhile is for the next time.
+        calls, self.calls = self.calls, []
+        begun, self.begun = self.begun, None
         texts: list[str] = []
         numbers: list[int] = []
-        for (_, _, both), bits, values in self.calls:
+        for (_, _, both), bits, values in calls:
             texts.append(both)
             numbers += bits
             numbers += values
-        self.calls.clear()
-        is_open = self.begun is not None
-        if self.begun is not None:
-            (call, _, _), bits = self.begun
+        if begun is not None:
+            (call, _, _), bits = begun
             texts.append(call)
             numbers += bits
-            self.begun = None
         if texts:
+            lines = self._lines
+            start = len(lines)
             lines += ("\n".join(texts) % (*numbers,)).split("\n")
-        while len(lines) >= CHUNK:
+            self._turns = start, len(lines) - (begun is not None)
+        while len(self._lines) >= CHUNK:
+            lines, (start, end) = self._lines, self._turns
             self._lines = lines[:CHUNK]
-            result_is_next = (CHUNK - self._turns) % 2
+            self._turns = min(start, CHUNK), min(end, CHUNK)
             self._flush()
-            lines = lines[CHUNK:]
-            self._turns = result_is_next
-        self._lines = lines
-        if is_open:
-            self._turns = len(lines)
+            self._lines = lines[CHUNK:]
+            # What comes next may be a result.
+            self._turns = max(start - CHUNK, (CHUNK - start) % 2), max(end - CHUNK, 0)
 
     # For objects whose events differ in numbers only: to put them together takes a fifth of the time.
     template = staticmethod(template)
@@ -277,8 +286,8 @@ class Recorder:
         """Python read or wrote a memory."""
         index = self.index(owner)
         text = data_text(data)
-        if len(data) > LONG and self._blobs is not None:
-            self._blobs.keep(text.rpartition(" ")[2], data)
+        if len(data) > LONG and self._local is not None:
+            self._local.keep_data(text.rpartition(" ")[2], data)
         if kind == "read":
             self.note(("read", index, name, offset, len(data)))
             self.note(("data", offset, text))
@@ -296,7 +305,7 @@ class Recorder:
 
     def _flush(self) -> None:
         lines, self._lines = self._lines, []
-        turns, self._turns = self._turns, 0
+        turns, self._turns = self._turns, (0, 0)
         if not lines:
             return
         self._count += len(lines)
@@ -337,9 +346,10 @@ class Recorder:
 
     def _sum_inputs(self, plain: Sequence[Lines]) -> None:
         found: list[str] = []
-        for lines, turns in plain:  # to look at each line takes as long as to put it together
-            found += [line for line in lines[:turns] if line.startswith(BEGINNINGS_IN)]
-            found += lines[turns::2]
+        for lines, (start, end) in plain:  # to look at each line takes as long as to put it together
+            found += [line for line in lines[:start] if line.startswith(BEGINNINGS_IN)]
+            found += lines[start:end:2]
+            found += [line for line in lines[max(start, end) :] if line.startswith(BEGINNINGS_IN)]
         self._inputs.update(_list(found))
 
     def _write_down(self) -> None:
@@ -409,11 +419,13 @@ class Recorder:
         return f"{self._name}.{EVENTS}"
 
     def _held_by(self, owners: Sequence[Owner], name: str) -> str:
-        """What a file that is the past of these is called, so that it outlives the first name; "" if there is none."""
-        held = f"past-{name}"
-        if not owners or not name or self._local is None or not self._local.hold(name, held):
-            return ""
-        self._held[held] = [weakref.ref(owner) for owner in owners]
+        """What a file that is the past of these is called, so that it outlives the first name.
+
+        Also where there is none, or it cannot have two names: then a part of their past is missing.
+        """
+        held = f"past-{self._name}.{EVENTS}"
+        if owners and name and self._local is not None and self._local.hold(name, held):
+            self._held[held] = [weakref.ref(owner) for owner in owners]
         return held
 
     def _let_go(self) -> None:

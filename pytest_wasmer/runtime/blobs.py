@@ -21,6 +21,7 @@ except ImportError:  # Windows
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import BinaryIO
 
 LIMIT = 128 << 20
 SUFFIX = ".blobs"
@@ -66,6 +67,13 @@ class Blobs:
             self._due_size += len(content)
         else:
             self._write(digest, content)
+
+    def close(self) -> None:
+        """Nothing is kept any more."""
+        for descriptor in (self._file, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._lock = -1
 
     def write_due(self) -> None:
         """What `keep` was given and had no time for."""
@@ -135,32 +143,66 @@ _BINARY = getattr(os, "O_BINARY", 0)
 _CAN_GATHER = hasattr(os, "writev")  # not on Windows
 
 
-def find(folder: str, wanted: Iterable[str]) -> dict[str, bytes]:
-    """Of the wanted digests those that some process kept, with their contents."""
-    missing = {bytes.fromhex(digest) for digest in wanted}
-    found: dict[str, bytes] = {}
-    try:
-        for name in os.listdir(folder):
-            if name.endswith(LOCK):
-                _wait_for(os.path.join(folder, name))
-        names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
-    except OSError:
+class Finder:
+    """Finds what some process kept in a folder. Where it has looked once, it need not look again."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        # By digest the files that have it, with offset and length of the content.
+        self._places: dict[bytes, list[tuple[str, int, int]]] = {}
+        # How far each file is known.
+        self._known: dict[str, int] = {}
+
+    def find(self, wanted: Iterable[str]) -> dict[str, bytes]:
+        """Of the wanted digests those that are there, with their contents."""
+        missing = {*wanted}
+        found = self._read(missing)
+        if len(found) < len(missing):
+            self._look()
+            found |= self._read(missing - found.keys())
         return found
-    for name in names:
+
+    def _read(self, digests: Iterable[str]) -> dict[str, bytes]:
+        found = {}
+        for digest in digests:
+            for name, offset, length in self._places.get(bytes.fromhex(digest), ()):
+                try:
+                    with open(os.path.join(self._folder, name), "rb") as file:
+                        file.seek(offset)
+                        content = file.read(length)
+                except OSError:  # it has gone meanwhile
+                    continue
+                if digest_of(content) == digest:
+                    found[digest] = content
+                    break
+        return found
+
+    def _look(self) -> None:
+        """At what has come since the last time."""
         try:
-            with open(os.path.join(folder, name), "rb") as file:
-                while missing and len(head := file.read(HEAD.size)) == HEAD.size:
-                    digest, length = HEAD.unpack(head)
-                    if digest not in missing:
-                        file.seek(length, os.SEEK_CUR)
-                        continue
-                    content = file.read(length)
-                    if digest_of(content) == digest.hex():
-                        found[digest.hex()] = content
-                        missing.discard(digest)
+            for name in os.listdir(self._folder):
+                if name.endswith(LOCK):
+                    _wait_for(os.path.join(self._folder, name))
+            names = sorted(name for name in os.listdir(self._folder) if name.endswith(SUFFIX))
         except OSError:
-            continue
-    return found
+            return
+        for name in names:
+            try:
+                with open(os.path.join(self._folder, name), "rb") as file:
+                    self._look_into(name, file)
+            except OSError:
+                continue
+
+    def _look_into(self, name: str, file: BinaryIO) -> None:
+        size = file.seek(0, os.SEEK_END)
+        place = file.seek(self._known.get(name, 0))
+        while len(head := file.read(HEAD.size)) == HEAD.size:
+            digest, length = HEAD.unpack(head)
+            end = place + HEAD.size + length
+            if end > size:  # it is being written, or was cut off
+                break
+            self._places.setdefault(digest, []).append((name, place + HEAD.size, length))
+            place = self._known[name] = file.seek(end)
 
 
 def _wait_for(lock: str) -> None:

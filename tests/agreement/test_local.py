@@ -12,7 +12,7 @@ from pytest_wasmer.agreement import local as local_files
 from pytest_wasmer.agreement.events import encoded
 from pytest_wasmer.agreement.local import Local, Told, journal_end
 from pytest_wasmer.runtime import blobs
-from pytest_wasmer.runtime.blobs import Blobs, digest_of, find
+from pytest_wasmer.runtime.blobs import Blobs, Finder, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +53,16 @@ def test_a_short_journal_comes_back(local: Local) -> None:
     assert local.told("1-1.") is None
     local.discard(name)  # of which others may be the past, and which costs nothing
     assert local.told(name) is not None
+
+
+def test_no_file_stays_open(local: Local) -> None:
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    other = Local.make()
+    other.short_journal("1-1", [encoded(EVENTS)], "[]")
+    other.keep_data(digest_of(ONE), ONE)
+    other.remove()
+    assert not Path(other.folder).exists()
+    assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
 
 
 def test_a_journal_that_is_held_outlives_its_name(local: Local) -> None:
@@ -103,7 +113,7 @@ def keep(folder: Path, *contents: bytes) -> None:
 
 def test_contents_are_found_by_digest(tmp_path: Path) -> None:
     keep(tmp_path, ONE, TWO)
-    assert find(str(tmp_path), [digest_of(ONE), digest_of(TWO), digest_of(b"")]) == {
+    assert Finder(str(tmp_path)).find([digest_of(ONE), digest_of(TWO), digest_of(b"")]) == {
         digest_of(ONE): ONE,
         digest_of(TWO): TWO,
     }
@@ -121,7 +131,7 @@ def test_the_oldest_goes_when_there_is_too_much(tmp_path: Path, monkeypatch: pyt
     kept, contents = Blobs(str(tmp_path)), [os.urandom(4_000) for _ in range(20)]
     for content in contents:
         kept.keep(digest_of(content), content)
-    found = find(str(tmp_path), map(digest_of, contents))
+    found = Finder(str(tmp_path)).find(map(digest_of, contents))
     assert set(found.values()) <= set(contents[-6:])
     assert set(contents[-3:]) <= set(found.values())
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 30_000
@@ -134,9 +144,9 @@ def test_damaged_contents_are_not_found(tmp_path: Path, damage: str) -> None:
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data if damage == "flip" else data[:-1])
-    assert find(str(tmp_path), [digest_of(ONE), digest_of(TWO)]) == {digest_of(TWO): TWO}
+    assert Finder(str(tmp_path)).find([digest_of(ONE), digest_of(TWO)]) == {digest_of(TWO): TWO}
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
     keep(tmp_path / "missing", ONE)
-    assert find(str(tmp_path / "missing"), [digest_of(ONE)]) == {}
+    assert Finder(str(tmp_path / "missing")).find([digest_of(ONE)]) == {}

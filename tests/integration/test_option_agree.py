@@ -272,6 +272,25 @@ def test_another_history_is_no_false_alarm(fakes: pytest.Pytester) -> None:
     )
 
 
+def test_other_arguments_make_another_history(fakes: pytest.Pytester) -> None:
+    fakes.makepyfile(
+        MODULE
+        + SHARED
+        + """
+    def test_between(w, wasm_backend): w.exports.even(8 if wasm_backend == "fake-b" else 10)
+    def test_last(w): w.exports.even(10)
+    """
+    )
+    result = fakes.runpytest(ALL)
+    result.stdout.fnmatch_lines(
+        [
+            "wasm: 2 tests agreed, 1 diverged, 2 not compared",
+            "    1: the test itself is not deterministic: *",
+            "    1: instances that tests share had been used otherwise before*",
+        ]
+    )
+
+
 def test_the_last_attempt_of_a_flaky_test_counts(fakes: pytest.Pytester) -> None:
     pytest.importorskip("pytest_rerunfailures")
     fakes.makepyfile(

@@ -217,6 +217,56 @@ def test_instances_with_a_past(fakes: pytest.Pytester, plugins: tuple[str, ...])
     assert (calls, kinds(bundle.recording.events[:3])) == ([1, 2, 3], "new made write")
 
 
+SHORT_AND_LONG = """
+    @pytest.fixture(scope="module")
+    def w(wasm_instance):
+        return wasm_instance(WASM, IMPORTS)
+
+    def test_first(w): w.exports.even(1)
+    def test_long(w):
+        for number in range(60): w.exports.even(2 * number)
+    def test_second(w): w.exports.even(2)
+    def test_third(w): w.exports.odd(3)
+"""
+LONG = [*range(0, 120, 2)]
+
+
+@pytest.mark.parametrize("first", [[1], []], ids=["short first", "long first"])
+def test_short_and_long_pasts_in_their_order(
+    fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, first: list[int]
+) -> None:
+    monkeypatch.setattr("pytest_wasmer.agreement.observe.TOLD", 1000)
+    test = SHORT_AND_LONG if first else SHORT_AND_LONG.replace("    def test_first(w): w.exports.even(1)\n", "")
+    bundle, _ = only(fakes, test)
+    assert bundle.recording.cut == ""
+    assert [event[4] for event in bundle.recording.events if event[0] == "call"] == [*first, *LONG, 2, 3]
+
+
+def test_a_past_is_missing_where_files_have_one_name_only(
+    fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("pytest_wasmer.agreement.observe.TOLD", 1000)
+    monkeypatch.setattr("os.link", refuse)
+    bundle, _ = only(fakes, SHORT_AND_LONG)
+    assert bundle.recording.cut.startswith("what was done in earlier tests is not at hand")
+
+
+def test_the_past_of_an_instance_that_dies_in_the_test(fakes: pytest.Pytester) -> None:
+    test = """
+    @pytest.fixture(scope="module")
+    def held(wasm_instance): return [wasm_instance(WASM, IMPORTS)]
+
+    def test_first(held): held[0].exports.even(1)
+    def test_second(held): held.pop().exports.odd(3)
+    """
+    bundle, _ = only(fakes, test)
+    assert bundle.recording.cut == ""
+    assert [event[4] for event in bundle.recording.events if event[0] == "call"] == [1, 3]
+
+
 def test_a_past_that_is_too_long_to_travel(fakes: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it has a file of its own, which outlives the group that it was judged with."""
     monkeypatch.setattr("pytest_wasmer.agreement.observe.TOLD", 50)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_wasmer.runtime import blobs
-from pytest_wasmer.runtime.blobs import Blobs, digest_of, find
+from pytest_wasmer.runtime.blobs import Blobs, Finder, digest_of
 from tests.fake_engine import memory, module
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def test_readers_wait(tmp_path: Path) -> None:
     kept = Blobs(str(tmp_path), later=True)
     kept.keep(DIGEST, CONTENT)
     found: list[dict[str, bytes]] = []
-    reader = threading.Thread(target=lambda: found.append(find(str(tmp_path), [DIGEST])))
+    reader = threading.Thread(target=lambda: found.append(Finder(str(tmp_path)).find([DIGEST])))
     reader.start()
     reader.join(0.2)
     assert reader.is_alive()
@@ -46,7 +46,7 @@ def test_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs, "PATIENCE", 0.05)
     kept = Blobs(str(tmp_path), later=True)
     kept.keep(DIGEST, CONTENT)
-    assert find(str(tmp_path), [DIGEST]) == {}
+    assert Finder(str(tmp_path)).find([DIGEST]) == {}
 
 
 @needs_locks
@@ -57,7 +57,7 @@ def test_the_dead_hold_up_nobody(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
     assert [*tmp_path.glob("*.lock")]
-    assert find(str(tmp_path), [DIGEST]) == {}
+    assert Finder(str(tmp_path)).find([DIGEST]) == {}
 
 
 @needs_locks
@@ -66,13 +66,13 @@ def test_while_somebody_reads_it_is_written_at_once(tmp_path: Path) -> None:
     with open(next(tmp_path.glob("*.lock")), "rb") as read:
         blobs.fcntl.flock(read, blobs.fcntl.LOCK_SH)
         kept.keep(DIGEST, CONTENT)
-    assert find(str(tmp_path), [DIGEST]) == {DIGEST: CONTENT}
+    assert Finder(str(tmp_path)).find([DIGEST]) == {DIGEST: CONTENT}
 
 
 def test_where_files_cannot_be_locked_it_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs, "fcntl", None)
     Blobs(str(tmp_path), later=True).keep(DIGEST, CONTENT)
-    assert find(str(tmp_path), [DIGEST]) == {DIGEST: CONTENT}
+    assert Finder(str(tmp_path)).find([DIGEST]) == {DIGEST: CONTENT}
 
 
 @needs_locks
@@ -85,7 +85,7 @@ def test_more_than_may_wait_is_written_at_once(tmp_path: Path, monkeypatch: pyte
     (file,) = tmp_path.glob("*.blobs")
     assert [content in file.read_bytes() for content in contents] == [False, False, True, True]
     kept.write_due()
-    assert {*find(str(tmp_path), map(digest_of, contents)).values()} == {*contents}
+    assert {*Finder(str(tmp_path)).find(map(digest_of, contents)).values()} == {*contents}
 
 
 @needs_locks
@@ -114,4 +114,4 @@ def test_the_session_ends_when_all_is_written(fake: Connection, tmp_path: Path, 
         fake.wake()
     fake.close()
     pages = [content[start : start + (1 << 16)] for start in range(0, len(content), 1 << 16)]
-    assert {*find(str(tmp_path), map(digest_of, pages)).values()} == {*pages}
+    assert {*Finder(str(tmp_path)).find(map(digest_of, pages)).values()} == {*pages}
