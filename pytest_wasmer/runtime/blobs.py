@@ -194,15 +194,12 @@ class Finder:
                 continue
 
     def _look_into(self, name: str, file: BinaryIO) -> None:
-        size = file.seek(0, os.SEEK_END)
         place = file.seek(self._known.get(name, 0))
         while len(head := file.read(HEAD.size)) == HEAD.size:
             digest, length = HEAD.unpack(head)
-            end = place + HEAD.size + length
-            if end > size:  # it is being written, or was cut off
-                break
-            self._places.setdefault(digest, []).append((name, place + HEAD.size, length))
-            place = self._known[name] = file.seek(end)
+            place += HEAD.size
+            self._places.setdefault(digest, []).append((name, place, length))  # of what is cut off, too
+            place = self._known[name] = file.seek(place + length)
 
 
 def _wait_for(lock: str) -> None:

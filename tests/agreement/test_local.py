@@ -119,6 +119,30 @@ def test_contents_are_found_by_digest(tmp_path: Path) -> None:
     }
 
 
+def test_who_has_looked_goes_on_from_there(tmp_path: Path) -> None:
+    kept, finder = Blobs(str(tmp_path)), Finder(str(tmp_path))
+    kept.keep(digest_of(ONE), ONE)
+    assert finder.find([digest_of(ONE), digest_of(TWO)]) == {digest_of(ONE): ONE}
+    (file,) = tmp_path.iterdir()
+    with file.open("r+b") as begun:
+        begun.write(b"\xff" * blobs.HEAD.size)
+    kept.keep(digest_of(TWO), TWO)
+    assert finder.find([digest_of(ONE), digest_of(TWO)]) == {digest_of(ONE): ONE, digest_of(TWO): TWO}
+
+
+def test_what_is_being_written_is_found_later(tmp_path: Path) -> None:
+    keep(tmp_path, ONE, TWO)
+    (file,) = tmp_path.iterdir()
+    whole, finder = file.read_bytes(), Finder(str(tmp_path))
+    for end in (*range(0, len(whole), 997), len(whole)):
+        file.write_bytes(whole[:end])
+        found = finder.find([digest_of(ONE), digest_of(TWO)])
+        assert (len(found), set(found.values()) <= {ONE, TWO}) == (
+            (end >= len(ONE) + blobs.HEAD.size) + (end == len(whole)),
+            True,
+        )
+
+
 def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
     kept = Blobs(str(tmp_path))
     for _ in range(3):
