@@ -128,6 +128,35 @@ def test_an_interrupt_on_the_way_out(piped: Workbench, monkeypatch: pytest.Monke
     assert exports.sum(2) == 2
 
 
+class Ringing:
+    """A lock within whose release a signal comes."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.acquire, self.locked = lock.acquire, lock.locked
+        self._lock = lock
+        self.releases = 0
+
+    def release(self) -> None:
+        self.releases += 1
+        if self.locked():
+            self._lock.release()
+        if self.releases == 1:
+            raise Alarm
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_an_interrupt_when_a_lock_was_released(piped: Workbench, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    """Released once only: it may be another thread's by then."""
+    exports = piped(HOST, {"env": {"h": int, "g": int}}).exports
+    member = piped.connect().members[place]
+    assert isinstance(member, PipeConnection)
+    lock = Ringing(member._lock)
+    monkeypatch.setattr(member, "_lock", lock)
+    with pytest.raises(Alarm):
+        exports.sum(1)
+    assert (lock.releases, anything_locked(piped)) == (1, False)
+
+
 def anything_locked(bench: Workbench) -> bool:
     return any(member._lock.locked() for member in bench.connect().members if isinstance(member, PipeConnection))
 

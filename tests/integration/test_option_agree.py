@@ -251,41 +251,32 @@ def test_shared_instances_with_equal_histories(fakes: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["wasm: 2 tests agreed, 1 diverged, 0 not compared"])
 
 
-def test_another_history_is_no_false_alarm(fakes: pytest.Pytester) -> None:
-    fakes.makepyfile(
-        MODULE
-        + SHARED
-        + """
+@pytest.mark.parametrize(
+    ("between", "why"),
+    [
+        (
+            """
     @pytest.mark.wasm_backends("fake-b", reason="here only")
     def test_between(w): w.exports.even(9)
-
-    def test_last(w): w.exports.even(10)
-    """
-    )
-    result = fakes.runpytest(ALL)
-    result.stdout.fnmatch_lines(
-        [
-            "wasm: 2 tests agreed, 1 diverged, 2 not compared",
-            "    1: one backend only",
-            "    1: instances that tests share had been used otherwise before*",
-        ]
-    )
-
-
-def test_other_arguments_make_another_history(fakes: pytest.Pytester) -> None:
-    fakes.makepyfile(
-        MODULE
-        + SHARED
-        + """
+    """,
+            "one backend only",
+        ),
+        (
+            """
     def test_between(w, wasm_backend): w.exports.even(8 if wasm_backend == "fake-b" else 10)
-    def test_last(w): w.exports.even(10)
-    """
-    )
+    """,
+            "the test itself is not deterministic: *",
+        ),
+    ],
+    ids=["a call more", "other arguments"],
+)
+def test_another_history_is_no_false_alarm(fakes: pytest.Pytester, between: str, why: str) -> None:
+    fakes.makepyfile(f"{MODULE}{SHARED}{between}\n    def test_last(w): w.exports.even(10)\n")
     result = fakes.runpytest(ALL)
     result.stdout.fnmatch_lines(
         [
             "wasm: 2 tests agreed, 1 diverged, 2 not compared",
-            "    1: the test itself is not deterministic: *",
+            f"    1: {why}",
             "    1: instances that tests share had been used otherwise before*",
         ]
     )
